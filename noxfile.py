@@ -1,0 +1,169 @@
+"""Every chore by name: ``nox -l`` lists them. Environments come from the committed lock."""
+
+import pathlib
+import shutil
+import tempfile
+
+import nox
+
+nox.needs_version = ">=2025.11.12"
+nox.options.default_venv_backend = "uv"
+nox.options.sessions = ["tests", "lint", "types", "imports", "build"]
+nox.options.reuse_existing_virtualenvs = True
+
+PACKAGES = ["common", "data", "models", "train"]
+APPS = sorted(p.parent.name for p in pathlib.Path("apps").glob("*/main.py"))
+ROOT = pathlib.Path(__file__).parent
+
+
+def sync(session: nox.Session, *arguments: str) -> None:
+    """Makes the session's environment hold what the lock has for ``arguments``, and no more."""
+    session.run_install(
+        "uv",
+        "sync",
+        "--frozen",
+        "--quiet",
+        *arguments,
+        env={"UV_PROJECT_ENVIRONMENT": session.virtualenv.location},
+    )
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Trains a vision transformer on handwritten digits and reports; takes some two minutes."""
+    sync(session, "--group=apps")
+    session.run(
+        "python",
+        "-m",
+        "apps.classification.main",
+        "--config=apps/classification/configs/digits_vit.py",
+        *(session.posargs or ["--workdir=runs/digits_vit"]),
+    )
+
+
+@nox.session
+@nox.parametrize("part", [*PACKAGES, "apps", "project"], ids=[*PACKAGES, "apps", "project"])
+def tests(session: nox.Session, part: str) -> None:
+    """Tests each package with only what it declares, then the apps, then what spans them."""
+    if part in PACKAGES:
+        sync(session, f"--package=scenax-{part}", "--all-extras", "--group=test")
+        paths = [f"packages/{part}/tests", f"packages/{part}/src"]
+    else:
+        sync(session, "--group=apps", "--group=test", "--group=imports")
+        paths = ["apps"] if part == "apps" else ["tests"]
+    session.run("pytest", "-c", "pyproject.toml", "--durations=5", *paths, *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Checks format and style."""
+    sync(session, "--only-group=lint")
+    session.run("uv", "lock", "--check", "--quiet", external=True)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Type-checks every portion of the namespace and the apps."""
+    sync(session, "--group=apps", "--group=types")
+    session.run("python", "tests/check_types.py")
+
+
+@nox.session
+def imports(session: nox.Session) -> None:
+    """Proves which way imports run."""
+    sync(session, "--group=apps", "--group=imports")
+    session.run("lint-imports", env={"PYTHONPATH": str(ROOT)})
+
+
+def build_into(session: nox.Session, folder: str) -> None:
+    """Builds wheels and sdists of all packages into ``folder``."""
+    session.run_install(
+        "uv", "build", "--quiet", "--all-packages", f"--out-dir={folder}", silent=True
+    )
+
+
+@nox.session
+def build(session: nox.Session) -> None:
+    """Builds wheels and sdists, and imports each package from its wheel, alone."""
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    build_into(session, str(dist))
+    for package in PACKAGES:
+        with tempfile.TemporaryDirectory() as folder:
+            session.run_install("uv", "venv", "--quiet", f"{folder}/venv")
+            python = f"{folder}/venv/bin/python"
+            session.run_install(
+                "uv",
+                "pip",
+                "install",
+                "--quiet",
+                f"--python={python}",
+                f"--constraints={constraints(session, folder)}",
+                f"--find-links={dist}",
+                f"scenax-{package}",
+            )
+            check = ROOT / "tests" / "check_wheel.py"
+            session.run(python, "-I", str(check), package, external=True, env={"PYTHONPATH": ""})
+
+
+def constraints(session: nox.Session, folder: str) -> str:
+    """Writes what the lock pins, but for our own packages, to a file; returns its path."""
+    path = f"{folder}/constraints.txt"
+    session.run_install(
+        "uv",
+        "export",
+        "--frozen",
+        "--quiet",
+        "--all-packages",
+        "--all-extras",
+        "--no-hashes",
+        "--no-emit-workspace",
+        f"--output-file={path}",
+        silent=True,
+    )
+    return path
+
+
+@nox.session
+@nox.parametrize("app", APPS, ids=APPS)
+def fork(session: nox.Session, app: str) -> None:
+    """Copies an app under another name and trains its smoke config on the built wheels."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_into(session, f"{folder}/dist")
+        session.install(
+            f"--constraints={constraints(session, folder)}",
+            f"--find-links={folder}/dist",
+            "scenax-common[visualize]",
+            "scenax-data",
+            "scenax-models",
+            "scenax-train",
+        )
+        shutil.copytree(ROOT / "apps" / app, f"{folder}/projects/mine")
+        with session.chdir(folder):
+            session.run(
+                "python",
+                "-m",
+                "projects.mine.main",
+                "--config=projects/mine/configs/smoke.py",
+                "--workdir=run",
+                env={"PYTHONPATH": folder},
+            )
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def minimums(session: nox.Session, package: str) -> None:
+    """Runs a package's tests on the lowest versions that it declares."""
+    with tempfile.TemporaryDirectory() as folder:
+        build_into(session, f"{folder}/dist")
+        pyproject = nox.project.load_toml(ROOT / "packages" / package / "pyproject.toml")
+        extras = ",".join(pyproject["project"].get("optional-dependencies", {}))
+        session.install(
+            "--resolution=lowest-direct",
+            f"--find-links={folder}/dist",
+            f"scenax-{package}[{extras}]" if extras else f"scenax-{package}",
+            *pyproject["dependency-groups"]["test"],
+        )
+        session.run("pytest", "-c", "pyproject.toml", f"packages/{package}/tests", *session.posargs)

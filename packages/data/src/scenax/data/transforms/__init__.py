@@ -1,0 +1,1 @@
+"""What is done to an example between its source and its batch."""

@@ -1,0 +1,38 @@
+"""Architectures, losses, metrics and base models for computer vision, in Flax.
+
+Importing this module loads neither jax nor flax: a name is enough to list models, and an
+architecture is imported when it is made.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from scenax.models._registry import create_model as create_model
+from scenax.models._registry import get_model_cls as get_model_cls
+from scenax.models._registry import list_models as list_models
+from scenax.models._registry import register_model as register_model
+
+if TYPE_CHECKING:
+    from scenax.models.base_models.base import BaseModel as BaseModel
+    from scenax.models.base_models.classification import ClassificationModel as ClassificationModel
+
+__all__ = [
+    "BaseModel",
+    "ClassificationModel",
+    "create_model",
+    "get_model_cls",
+    "list_models",
+    "register_model",
+]
+
+_LAZY = {"BaseModel": "base_models.base", "ClassificationModel": "base_models.classification"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

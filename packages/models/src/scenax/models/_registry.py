@@ -1,0 +1,219 @@
+"""Models by name: the zoo's, and those that users register.
+
+A builder is a function from options to a Flax module. The options of a builder are its keyword
+parameters; if it takes ``**options`` too, then also the fields of the module class that it is
+annotated to return, and for a field ``size`` the fields of that. Nothing here imports jax; a family
+is imported when it is first built.
+"""
+
+import dataclasses
+import fnmatch
+import functools
+import importlib
+import inspect
+import re
+import typing
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from scenax.common.registry import Registry, RegistryError, did_you_mean
+from scenax.models import _catalog
+
+if TYPE_CHECKING:
+    from flax import linen as nn
+
+    from scenax.models.base_models.base import BaseModel
+
+Builder = TypeVar("Builder", bound=Callable[..., Any])
+
+_NOT_OPTIONS = {"parent", "name", "default_cfg"}
+"""Fields of modules that are not a user's to choose."""
+
+_custom: Registry[Callable[..., Any]] = Registry("model")
+
+_tasks: Registry[Callable[..., Any]] = Registry("task")
+_tasks.register_lazy(
+    "classification", "scenax.models.base_models.classification:ClassificationModel"
+)
+
+
+def create_model(name: str, **options: Any) -> "nn.Module":
+    """Returns the architecture of a name, a ``flax.linen.Module`` that holds no arrays.
+
+    Names, options and their meanings are timm's; an option that is None keeps its default. Most
+    families know ``num_classes`` (0: pooled features and no head), ``in_chans``, ``img_size``
+    (an integer or height and width), ``global_pool``, ``features_only`` with ``out_indices``
+    (feature maps instead of logits), ``drop_rate``, ``drop_path_rate``, ``dtype`` (of the
+    computation; parameters are float32) and ``remat`` (less memory for more computation).
+
+    >>> import jax, jax.numpy as jnp
+    >>> model = create_model("test_vit", num_classes=10, in_chans=1, img_size=32)
+    >>> model.num_features
+    64
+    >>> images = jnp.zeros((2, 32, 32, 1))
+    >>> variables = model.init(jax.random.key(0), images, train=False)
+    >>> model.apply(variables, images, train=False).shape
+    (2, 10)
+
+    Args:
+      name: a name from ``list_models``, with or without its default tag, ``"vit_..._224.tag"``.
+      **options: options of the architecture.
+
+    Raises:
+      RegistryError: if there is no such name or tag; the message has the closest ones.
+      TypeError: if the architecture has no such option; the message has the closest ones.
+      ValueError: if the architecture cannot have this value of an option.
+    """
+    architecture, _, tag = name.partition(".")
+    builder = _builder(architecture)
+    options = {key: value for key, value in options.items() if value is not None}
+    known = _options_of(builder)
+    for option in options:
+        if known is not None and option not in known:
+            raise TypeError(
+                f"{architecture} has no option {option!r}. {did_you_mean(option, known)}"
+            )
+    model = builder(**options)
+    if tag and tag != (default := getattr(model, "default_cfg", {}).get("tag", "")):
+        raise RegistryError(
+            f"{architecture} has no tag {tag!r} here. Use {architecture!r} alone"
+            + (f", or with its default tag, '{architecture}.{default}'." if default else ".")
+        )
+    return model
+
+
+def list_models(
+    pattern: str | Sequence[str] = "", *, exclude: str | Sequence[str] = ""
+) -> list[str]:
+    """Returns the names of architectures in natural order, that is with numbers by their value.
+
+    >>> list_models("vit_base_patch*_224")
+    ['vit_base_patch8_224', 'vit_base_patch16_224', 'vit_base_patch32_224']
+    >>> list_models(["vit_giant*", "fully_*"], exclude="vit_*")
+    ['fully_connected']
+
+    Args:
+      pattern: a name with wildcards as in file names, or several of which one has to match; empty
+        for all.
+      exclude: likewise, names to leave out; empty for none.
+    """
+    wanted = _patterns(pattern) or ["*"]
+    names = [
+        name
+        for name in {*_catalog.families(), *_custom}
+        if any(fnmatch.fnmatchcase(name, one) for one in wanted)
+        and not any(fnmatch.fnmatchcase(name, one) for one in _patterns(exclude))
+    ]
+    return sorted(names, key=_natural)
+
+
+def register_model(name: str) -> Callable[[Builder], Builder]:
+    """Returns a decorator that enters a builder of your own, for ``create_model`` and the rest.
+
+    >>> from flax import linen as nn
+    >>> @register_model("my_linear")
+    ... def my_linear(*, num_classes=10):
+    ...     return nn.Dense(num_classes)
+    >>> create_model("my_linear", num_classes=3).features
+    3
+
+    Args:
+      name: the name to enter it under. It cannot have a dot, which starts a tag.
+
+    Raises:
+      RegistryError: if the name is taken, or has a dot.
+    """
+    if "." in name:
+        raise RegistryError(f"A dot starts a tag, so {name!r} cannot be a model's name.")
+    if name in _catalog.families():
+        raise RegistryError(
+            f"The model {name!r} is registered already, by {_catalog.families()[name]}. "
+            "Choose another name."
+        )
+
+    def decorator(builder: Builder) -> Builder:
+        _custom.register(name)(builder)
+        return builder
+
+    return decorator
+
+
+def get_model_cls(name: str) -> "Callable[..., BaseModel]":
+    """Returns a base model by its task, or by architecture and task, as in Scenic.
+
+    >>> from scenax.common.contracts import DatasetInfo
+    >>> meta_data = DatasetInfo("toy", (8, 8, 1), "float32", 3, ("a", "b", "c"), {"train": 30})
+    >>> model_cls = get_model_cls("fully_connected_classification")
+    >>> model = model_cls({"args": {"hid_sizes": (16,)}}, meta_data)
+    >>> model.build_flax_model().num_classes
+    3
+
+    Args:
+      name: ``"<task>"`` or ``"<architecture>_<task>"``.
+
+    Returns:
+      What is called as ``model_cls(config, dataset.meta_data)``.
+
+    Raises:
+      RegistryError: if there is no such name; the message has the closest ones.
+    """
+    if name in _tasks:
+        return _tasks.get(name)
+    for task in _tasks:
+        architecture = name.removesuffix(f"_{task}")
+        if architecture != name and (
+            architecture in _custom or architecture in _catalog.families()
+        ):
+            return functools.partial(_tasks.get(task), architecture=architecture)
+    names = [*_tasks, *(f"{model}_{task}" for model in list_models() for task in _tasks)]
+    raise RegistryError(f"Unknown model class {name!r}. {did_you_mean(name, names)}")
+
+
+def has_option(name: str, option: str) -> bool:
+    """Returns whether ``create_model(name)`` knows an option.
+
+    Raises:
+      RegistryError: if there is no such name.
+    """
+    known = _options_of(_builder(name.partition(".")[0]))
+    return known is None or option in known
+
+
+def _builder(name: str) -> Callable[..., Any]:
+    if name in _custom:
+        return _custom.get(name)
+    if name in (families := _catalog.families()):
+        return functools.partial(importlib.import_module(families[name]).build, name)
+    raise RegistryError(f"Unknown model {name!r}. {did_you_mean(name, {*families, *_custom})}")
+
+
+def _options_of(builder: Callable[..., Any]) -> set[str] | None:
+    """Returns the names of a builder's options, or None if it takes any."""
+    parameters = inspect.signature(builder).parameters.values()
+    names = {
+        each.name
+        for each in parameters
+        if each.kind in (each.KEYWORD_ONLY, each.POSITIONAL_OR_KEYWORD)
+    }
+    if any(each.kind is each.VAR_KEYWORD for each in parameters):
+        function = builder.func if isinstance(builder, functools.partial) else builder
+        try:
+            module = typing.get_type_hints(function).get("return")
+        except NameError:  # an annotation that only a type checker can read
+            return None
+        if not dataclasses.is_dataclass(module):
+            return None
+        hints = typing.get_type_hints(module)
+        for field in dataclasses.fields(module):
+            # A size is chosen by a variant's name, and changed number by number.
+            inner = hints.get(field.name) if field.name == "size" else None
+            names |= {f.name for f in dataclasses.fields(inner)} if inner else {field.name}
+    return names - _NOT_OPTIONS
+
+
+def _patterns(value: str | Sequence[str]) -> list[str]:
+    return [one for one in ([value] if isinstance(value, str) else value) if one]
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]

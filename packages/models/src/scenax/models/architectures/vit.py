@@ -1,0 +1,359 @@
+"""The Vision Transformer.
+
+Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929); sizes tiny and small and
+the default weights from Steiner et al., "How to train your ViT?" (arXiv 2106.10270); giant and
+gigantic from Zhai et al., "Scaling Vision Transformers" (arXiv 2106.04560); weights tagged
+``dino`` from Caron et al. (arXiv 2104.14294). Checked against timm 1.0.31: logits, features,
+feature maps and attention maps with equal weights, parameter counts, and ``default_cfg``.
+
+Letters in shapes: b batch, h w image, c channels, n tokens (one class token, then the patches row
+by row), d width, k classes.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.core import FrozenDict
+from jaxtyping import Array, Float
+
+from scenax.models import _options
+from scenax.models.layers.drop_path import DropPath
+
+
+@dataclasses.dataclass(frozen=True)
+class Size:
+    """The four numbers that set a ViT's cost per token, under timm's names."""
+
+    embed_dim: int
+    depth: int
+    num_heads: int
+    mlp_ratio: float = 4.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """A name in the zoo: a size, a patch and an image size, and timm's default weights for them."""
+
+    size: Size
+    patch_size: int
+    img_size: int
+    tag: str
+    crop_pct: float = 0.9
+    num_classes: int = 1000
+    mean: tuple[float, float, float] = _options.HALF
+    std: tuple[float, float, float] = _options.HALF
+
+
+TEST = Size(64, 6, 2, 3.0)  # timm's, for tests
+TINY = Size(192, 12, 3)  # 2106.10270
+SMALL = Size(384, 12, 6)  # 2106.10270
+BASE = Size(768, 12, 12)  # 2010.11929, table 1
+LARGE = Size(1024, 24, 16)  # 2010.11929, table 1
+HUGE = Size(1280, 32, 16)  # 2010.11929, table 1
+GIANT = Size(1408, 40, 16, 48 / 11)  # 2106.04560
+GIGANTIC = Size(1664, 48, 16, 64 / 13)  # 2106.04560
+
+VARIANTS = {
+    "test_vit": Variant(TEST, 16, 160, "r160_in1k", crop_pct=0.95),
+    "vit_tiny_patch16_224": Variant(TINY, 16, 224, "augreg_in21k_ft_in1k"),
+    "vit_tiny_patch16_384": Variant(TINY, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
+    "vit_small_patch32_224": Variant(SMALL, 32, 224, "augreg_in21k_ft_in1k"),
+    "vit_small_patch32_384": Variant(SMALL, 32, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
+    "vit_small_patch16_224": Variant(SMALL, 16, 224, "augreg_in21k_ft_in1k"),
+    "vit_small_patch16_384": Variant(SMALL, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
+    "vit_small_patch8_224": Variant(
+        SMALL, 8, 224, "dino", 0.9, 0, _options.IMAGENET_MEAN, _options.IMAGENET_STD
+    ),
+    "vit_base_patch32_224": Variant(BASE, 32, 224, "augreg_in21k_ft_in1k"),
+    "vit_base_patch32_384": Variant(BASE, 32, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
+    "vit_base_patch16_224": Variant(BASE, 16, 224, "augreg2_in21k_ft_in1k"),
+    "vit_base_patch16_384": Variant(BASE, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
+    "vit_base_patch8_224": Variant(BASE, 8, 224, "augreg2_in21k_ft_in1k"),
+    "vit_large_patch32_224": Variant(LARGE, 32, 224, "orig_in21k", num_classes=0),
+    "vit_large_patch32_384": Variant(LARGE, 32, 384, "orig_in21k_ft_in1k", crop_pct=1.0),
+    "vit_large_patch16_224": Variant(LARGE, 16, 224, "augreg_in21k_ft_in1k"),
+    "vit_large_patch16_384": Variant(LARGE, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
+    "vit_large_patch14_224": Variant(LARGE, 14, 224, "untrained"),
+    "vit_huge_patch14_224": Variant(HUGE, 14, 224, "orig_in21k", num_classes=0),
+    "vit_giant_patch14_224": Variant(GIANT, 14, 224, "untrained"),
+    "vit_gigantic_patch14_224": Variant(GIGANTIC, 14, 224, "untrained"),
+}
+
+POOLS = ("token", "avg", "max", "avgmax", "")
+
+# timm cuts its normal off at 2, which is 100 standard deviations: not at all.
+_dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
+
+
+def _norm(x: Array, dtype: Any, name: str) -> Array:
+    # In float32, with the exact variance: flax's default subtracts two large numbers.
+    norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
+    return norm(x.astype(jnp.float32)).astype(dtype)
+
+
+def build(
+    name: str,
+    *,
+    img_size: int | Sequence[int] | None = None,
+    patch_size: int | None = None,
+    num_classes: int | None = None,
+    features_only: bool = False,
+    out_indices: int | Sequence[int] | None = None,
+    **fields: Any,
+) -> "VisionTransformer":
+    """Returns a variant; see ``scenax.models.create_model``.
+
+    ``fields`` are the module's, and the size's, which replace single numbers of the variant's.
+    """
+    variant = VARIANTS[name]
+    size, fields = _options.resized(variant.size, fields)
+    return VisionTransformer(
+        size=size,
+        img_size=_options.pair(variant.img_size if img_size is None else img_size),
+        patch_size=variant.patch_size if patch_size is None else patch_size,
+        num_classes=variant.num_classes if num_classes is None else num_classes,
+        out_indices=_options.feature_indices(
+            size.depth, features_only=features_only, out_indices=out_indices, default=3
+        ),
+        default_cfg=_options.default_cfg(
+            name,
+            tag=variant.tag,
+            img_size=_options.pair(variant.img_size),
+            fixed_input_size=True,
+            crop_pct=variant.crop_pct,
+            mean=variant.mean,
+            std=variant.std,
+            num_classes=variant.num_classes,
+            first_conv="patch_embed.proj",
+            classifier="head",
+        ),
+        **fields,
+    )
+
+
+class VisionTransformer(nn.Module):
+    """Patches, a class token and learned positions; pre-norm blocks; one linear layer on top.
+
+    The final norm is ``norm``, over the tokens, for the pools ``"token"`` and ``""``, and
+    ``fc_norm``, after pooling, for the others.
+
+    Raises:
+      ValueError: if the patch does not divide the image, or the heads the width, or if there is no
+        such pool.
+    """
+
+    size: Size
+    img_size: tuple[int, int]
+    patch_size: int
+    in_chans: int = 3
+    num_classes: int = 1000
+    """Width of the head's output; 0 for no head."""
+    global_pool: str = "token"
+    """``"token"``, ``"avg"``, ``"max"``, ``"avgmax"`` (their mean), or ``""`` for all tokens."""
+    out_indices: tuple[int, ...] | None = None
+    """Blocks whose outputs are returned instead of logits; later blocks do not exist then."""
+    drop_rate: float = 0.0
+    """Dropout in front of the head."""
+    drop_path_rate: float = 0.0
+    """Stochastic depth of the last block; it grows linearly from 0 at the first."""
+    dtype: Any = jnp.float32
+    """Of the computation; parameters are float32, and so are norms and the softmax."""
+    remat: bool = False
+    """Whether to compute each block again in the backward pass instead of keeping it."""
+    default_cfg: FrozenDict[str, Any] = FrozenDict()
+
+    def __post_init__(self) -> None:
+        """Checks what a user chose."""
+        patch, (height, width) = self.patch_size, self.img_size
+        if patch < 1 or height % patch or width % patch:
+            raise ValueError(
+                f"ViT/{patch} needs an image whose sides divide by {patch}, got {height}x{width}. "
+                "Resize or pad in the input pipeline, or choose another patch size."
+            )
+        if self.global_pool not in POOLS:
+            raise ValueError(f"global_pool has to be one of {POOLS}, got {self.global_pool!r}.")
+        if self.size.embed_dim % self.size.num_heads:
+            raise ValueError(
+                f"embed_dim has to be a multiple of num_heads, got {self.size.embed_dim} and "
+                f"{self.size.num_heads}."
+            )
+        super().__post_init__()
+
+    @property
+    def num_features(self) -> int:
+        """Width of the features."""
+        return self.size.embed_dim
+
+    @property
+    def feature_info(self) -> list[dict[str, Any]]:
+        """Channels, stride and timm's module name of each feature map that can be had, or is."""
+        indices = range(self.size.depth) if self.out_indices is None else self.out_indices
+        return [
+            {"num_chs": self.size.embed_dim, "reduction": self.patch_size, "module": f"blocks.{i}"}
+            for i in indices
+        ]
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "b h w c"], *, train: bool
+    ) -> Float[Array, "b k"] | Float[Array, "b n k"] | list[Float[Array, "b rows cols d"]]:
+        """Returns logits, features if ``num_classes`` is 0, or maps if ``out_indices`` is set.
+
+        Args:
+          x: images, ``[b, *img_size, in_chans]``.
+          train: whether to drop; needs the random stream ``"dropout"`` if a rate is not 0.
+
+        Returns:
+          ``[b, k]``, or ``[b, d]`` without a head; ``[b, n, ...]`` if ``global_pool`` is ``""``.
+          Maps are ``[b, h / patch, w / patch, d]``, before any norm, as timm's are.
+
+        Raises:
+          ValueError: if the images are of another shape.
+        """
+        _options.check_images(f"ViT/{self.patch_size}", x.shape, (*self.img_size, self.in_chans))
+        size, batch = self.size, x.shape[0]
+        rows, cols = (side // self.patch_size for side in self.img_size)
+
+        x = PatchEmbed(size.embed_dim, self.patch_size, self.dtype, name="patch_embed")(x)
+        token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, size.embed_dim))
+        x = jnp.concatenate([jnp.tile(token, (batch, 1, 1)).astype(x.dtype), x], axis=1)
+        shape = (1, 1 + rows * cols, size.embed_dim)
+        x = x + self.param("pos_embed", nn.initializers.normal(0.02), shape).astype(x.dtype)
+
+        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        maps = []
+        for i in range(size.depth if self.out_indices is None else max(self.out_indices) + 1):
+            drop_path = self.drop_path_rate * i / max(size.depth - 1, 1)
+            x = make_block(size, drop_path, self.dtype, name=f"blocks_{i}")(x, train)
+            if self.out_indices is not None and i in self.out_indices:
+                maps.append(x[:, 1:].reshape(batch, rows, cols, size.embed_dim))
+        if self.out_indices is not None:
+            return maps
+
+        if self.global_pool in ("token", ""):
+            x = _norm(x, self.dtype, "norm")
+            x = x[:, 0] if self.global_pool == "token" else x
+        else:
+            mean, largest = x[:, 1:].mean(axis=1), x[:, 1:].max(axis=1)
+            pooled = {"avg": mean, "max": largest, "avgmax": 0.5 * (mean + largest)}
+            x = _norm(pooled[self.global_pool], self.dtype, "fc_norm")
+        x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
+        return _dense(self.num_classes, dtype=self.dtype, name="head")(x) if self.num_classes else x
+
+
+class PatchEmbed(nn.Module):
+    """Cuts the image into patches and projects each: a convolution whose stride is its size."""
+
+    width: int
+    patch_size: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
+        """Returns the patches' tokens, row by row."""
+        patch = (self.patch_size, self.patch_size)
+        bound = (self.patch_size**2 * x.shape[-1]) ** -0.5
+
+        # As torch initialises a convolution, its bias included.
+        def uniform(key: Array, shape: Sequence[int], dtype: Any) -> Array:
+            return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+        project = functools.partial(nn.Conv, kernel_init=uniform, bias_init=uniform, name="proj")
+        x = project(self.width, patch, strides=patch, padding="VALID", dtype=self.dtype)(x)
+        return x.reshape(x.shape[0], -1, self.width)
+
+
+class Block(nn.Module):
+    """Equations 2 and 3 of the paper: attention, then an MLP, each normed before and added."""
+
+    size: Size
+    drop_path: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Float[Array, "b n d"],
+        train: bool,  # noqa: FBT001 (nn.remat would trace it as a keyword argument)
+    ) -> Float[Array, "b n d"]:
+        """Returns the tokens after the block."""
+        drop_path = DropPath(self.drop_path)
+        y = _norm(x, self.dtype, "norm1")
+        x = x + drop_path(Attention(self.size.num_heads, self.dtype, name="attn")(y), train=train)
+        y = _norm(x, self.dtype, "norm2")
+        return x + drop_path(Mlp(self.size.mlp_ratio, self.dtype, name="mlp")(y), train=train)
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention (appendix A of the paper)."""
+
+    heads: int
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Returns each head's mean of the values, concatenated and projected."""
+        q, k, v = _split_heads(_dense(3 * x.shape[-1], dtype=self.dtype, name="qkv")(x), self.heads)
+        weights = _attention_weights(q, k).astype(v.dtype)
+        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
+        return _dense(x.shape[-1], dtype=self.dtype, name="proj")(mixed)
+
+
+class Mlp(nn.Module):
+    """Two layers with the exact GELU between them."""
+
+    ratio: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
+        """Applies to each token alone."""
+        width = int(x.shape[-1] * self.ratio)
+        y = nn.gelu(_dense(width, dtype=self.dtype, name="fc1")(x), approximate=False)
+        return _dense(x.shape[-1], dtype=self.dtype, name="fc2")(y)
+
+
+def attention_maps(
+    model: VisionTransformer, variables: Mapping[str, Any], images: Float[Array, "b h w c"]
+) -> Float[Array, "b depth heads n n"]:
+    """Returns how much each token (rows) attends to each token (columns); rows sum to 1.
+
+    Token 0 is the class token: ``maps[:, -1, :, 0, 1:]`` is what the class token sees of the
+    patches in the last block.
+
+    Args:
+      model: any ViT.
+      variables: its variables.
+      images: as for the model, ``[b, *img_size, in_chans]``.
+    """
+    _, state = model.apply(
+        variables,
+        images,
+        train=False,
+        mutable=["intermediates"],
+        capture_intermediates=lambda module, _: module.name == "qkv",
+    )
+    blocks: Any = state["intermediates"]
+    maps = []
+    for i in range(len(blocks)):
+        (qkv,) = blocks[f"blocks_{i}"]["attn"]["qkv"]["__call__"]
+        q, k, _ = _split_heads(qkv, model.size.num_heads)
+        maps.append(_attention_weights(q, k))
+    return jnp.stack(maps, axis=1)
+
+
+def _split_heads(qkv: Float[Array, "b n c"], heads: int) -> Float[Array, "3 b n heads e"]:
+    return jnp.moveaxis(qkv.reshape(*qkv.shape[:2], 3, heads, -1), 2, 0)
+
+
+def _attention_weights(
+    q: Float[Array, "b n heads e"], k: Float[Array, "b n heads e"]
+) -> Float[Array, "b heads n n"]:
+    q = q * q.shape[-1] ** -0.5
+    logits = jnp.einsum("bqhe,bkhe->bhqk", q, k, preferred_element_type=jnp.float32)
+    return nn.softmax(logits)

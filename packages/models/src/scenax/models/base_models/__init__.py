@@ -1,0 +1,1 @@
+"""A task: any architecture that fits, with a loss and metrics."""

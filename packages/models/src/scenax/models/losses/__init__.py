@@ -1,0 +1,1 @@
+"""Losses. Each returns one value per example; ``reduction`` weights, masks and averages them."""

@@ -1,0 +1,1 @@
+"""Metrics. Each returns one value per example; ``losses.reduction`` sums them."""

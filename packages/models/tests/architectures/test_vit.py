@@ -1,0 +1,200 @@
+"""Against timm 1.0.31: what it computed with weights that both make from their names."""
+
+import json
+import math
+import pathlib
+import runpy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import scenax.models
+from scenax.models.architectures import vit
+from scenax.models.pretrained.timm import from_timm
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+MAKER = runpy.run_path(str(GOLDENS / "make_vit.py"))
+ARRAYS = np.load(GOLDENS / "vit.npz")
+FACTS = json.loads((GOLDENS / "vit.json").read_text())
+NOISE = 2e-5
+"""Largest difference in float32, in standard deviations of timm's output."""
+
+
+def load(case):
+    options = MAKER["CASES"][case]
+    model = scenax.models.create_model("test_vit", **options)
+    shape = MAKER["input_shape"](options)
+    state = {
+        name: MAKER["seeded"](name, tuple(size)) for name, size in FACTS["shapes"][case].items()
+    }
+    return model, from_timm(state, model, shape[1:]), jnp.asarray(MAKER["seeded"]("images", shape))
+
+
+def assert_close(got, wanted, tolerance=NOISE):
+    assert got.shape == wanted.shape
+    assert np.abs(got - wanted).max() <= tolerance * wanted.std()
+
+
+@pytest.mark.parametrize("case", MAKER["CASES"])
+def test_outputs_are_timms(case):
+    model, variables, images = load(case)
+    outputs = jax.jit(lambda *args: model.apply(*args, train=False))(variables, images)
+    if case.startswith("maps"):
+        wanted = [ARRAYS[f"{case}/{i}"] for i in range(len(model.feature_info))]
+        assert len(outputs) == len(wanted)
+        for one, (got, expected) in enumerate(zip(outputs, wanted, strict=True)):
+            assert_close(got, expected)
+            info = model.feature_info[one]
+            assert got.shape[1] == images.shape[1] // info["reduction"]
+            assert got.shape[3] == info["num_chs"]
+    else:
+        assert_close(outputs, ARRAYS[case])
+
+
+def test_the_family_is_timms():
+    assert set(vit.VARIANTS) == set(FACTS["models"])
+
+
+@pytest.mark.parametrize("name", vit.VARIANTS)
+def test_what_a_model_says_of_itself_is_timms(name):
+    facts = FACTS["models"][name]
+    model = scenax.models.create_model(name)
+    cfg = {key: list(v) if isinstance(v, tuple) else v for key, v in model.default_cfg.items()}
+    assert cfg == facts["default_cfg"]
+    assert model.num_features == facts["num_features"]
+    assert model.num_classes == facts["default_cfg"]["num_classes"]
+    assert model.feature_info[-1] == facts["feature_info"]
+
+
+@pytest.mark.parametrize("name", vit.VARIANTS)
+def test_parameter_counts_are_timms(name):
+    facts = FACTS["models"][name]
+    model = scenax.models.create_model(name)
+    images = jax.ShapeDtypeStruct((1, *model.img_size, 3), jnp.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    parameters = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables))
+    assert parameters == facts["parameters"]
+    head = 0 if model.num_classes else 1000 * (model.num_features + 1)
+    assert parameters + head == facts["parameters_1000"]
+
+
+def test_attention_maps_are_timms():
+    model, variables, images = load("token")
+    maps = vit.attention_maps(model, variables, images)
+    assert_close(maps, ARRAYS["attention"])
+    np.testing.assert_allclose(maps.sum(axis=-1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_attention_maps_are_what_the_model_uses(remat):
+    model, variables, images = load("avg")
+    model = model.clone(remat=remat)
+    maps = vit.attention_maps(model, variables, images)
+    _, state = model.apply(
+        variables, images, train=False, capture_intermediates=True, mutable=["intermediates"]
+    )
+    for i in range(6):
+        inside = state["intermediates"][f"blocks_{i}"]["attn"]
+        values = inside["qkv"]["__call__"][0].reshape(2, 17, 3, 2, 32)[:, :, 2]
+        mixed = np.einsum("bhqk,bkhe->bqhe", maps[:, i], values).reshape(2, 17, 64)
+        proj = variables["params"][f"blocks_{i}"]["attn"]["proj"]
+        assert_close(inside["__call__"][0], mixed @ proj["kernel"] + proj["bias"])
+
+
+def test_initial_values_have_timms_spread():
+    model = scenax.models.create_model("test_vit")
+    params = jax.jit(
+        lambda: model.init(jax.random.key(0), jnp.zeros((1, 160, 160, 3)), train=False)
+    )()
+    params = params["params"]
+    bound = (16 * 16 * 3) ** -0.5
+    for leaf in params["patch_embed"]["proj"].values():
+        assert 0.9 * bound < np.abs(leaf).max() <= bound
+        np.testing.assert_allclose(np.std(leaf), bound / 3**0.5, rtol=0.2)
+    np.testing.assert_allclose(np.std(params["pos_embed"]), 0.02, rtol=0.1)
+    np.testing.assert_allclose(np.std(params["cls_token"]), 1e-6, rtol=0.3)
+    for kernel in (params["head"]["kernel"], params["blocks_3"]["attn"]["qkv"]["kernel"]):
+        np.testing.assert_allclose(np.std(kernel), 0.02, rtol=0.1)
+    assert not np.any(params["head"]["bias"])
+
+
+def test_stochastic_depth_grows_linearly():
+    model = scenax.models.create_model("test_vit", img_size=16, drop_path_rate=0.5)
+    block = vit.Block(model.size, 0.5, jnp.float32)
+    x = jax.random.normal(jax.random.key(0), (64, 2, 64))
+    params = block.init(jax.random.key(1), x, False)
+    y = block.apply(params, x, True, rngs={"dropout": jax.random.key(2)})
+    untouched = np.all(np.asarray(x == y), axis=(1, 2)).mean()
+    np.testing.assert_allclose(untouched, 0.25, atol=0.15)  # both branches of a block dropped
+
+    rates = []
+    original = vit.Block.__call__
+    try:
+        vit.Block.__call__ = lambda self, x, train: rates.append(self.drop_path) or x
+        jax.eval_shape(
+            lambda x: model.init(jax.random.key(0), x, train=False), jnp.zeros((1, 16, 16, 3))
+        )
+    finally:
+        vit.Block.__call__ = original
+    np.testing.assert_allclose(rates, [0, 0.1, 0.2, 0.3, 0.4, 0.5], atol=1e-9)
+
+
+def test_feature_maps_need_fewer_parameters():
+    model = scenax.models.create_model("test_vit", features_only=True, out_indices=(-4, 0, -4))
+    assert [info["module"] for info in model.feature_info] == ["blocks.0", "blocks.2"]
+    images = jnp.zeros((1, 160, 160, 3))
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), images)
+    names = {"cls_token", "pos_embed", "patch_embed", "blocks_0", "blocks_1", "blocks_2"}
+    assert set(variables["params"]) == names
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"img_size": 16, "patch_size": 7},
+            "ViT/7 needs an image whose sides divide by 7, got 16x16",
+        ),
+        (
+            {"img_size": (32, 40)},
+            "ViT/16 needs an image whose sides divide by 16, got 32x40. Resize",
+        ),
+        ({"global_pool": "mean"}, "global_pool has to be one of .*'avgmax'.* got 'mean'"),
+        (
+            {"features_only": True, "out_indices": (6,)},
+            r"out_indices=\(6,\) is out of range.* 0 to 5",
+        ),
+        (
+            {"features_only": True, "out_indices": (-7,)},
+            r"-7.* is out of range. There are 6 feature",
+        ),
+        ({"features_only": True, "out_indices": 7}, "out_indices=7 is out of range"),
+        ({"features_only": True, "out_indices": 0}, "out_indices=0 is out of range"),
+        ({"features_only": True, "out_indices": ()}, "is out of range"),
+        ({"out_indices": (1,)}, "needs features_only=True"),
+    ],
+)
+def test_what_cannot_be_made(options, message):
+    with pytest.raises(ValueError, match=message):
+        scenax.models.create_model("test_vit", **options)
+
+
+def test_images_of_another_shape():
+    model = scenax.models.create_model("test_vit", img_size=32, in_chans=1)
+    message = r"made for images of 32x32x1, got 48x32x3.*img_size=\(48, 32\), in_chans=3"
+    with pytest.raises(ValueError, match=message):
+        model.init(jax.random.key(0), jnp.zeros((2, 48, 32, 3)), train=False)
+
+
+def test_single_numbers_of_the_size_are_options():
+    model = scenax.models.create_model(
+        "vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=96, mlp_ratio=2.0
+    )
+    assert model.size == vit.Size(96, 2, 3, 2.0)
+    assert len(model.feature_info) == 2
+    with pytest.raises(ValueError, match="multiple of num_heads, got 100 and 3"):
+        scenax.models.create_model("vit_tiny_patch16_224", embed_dim=100)
+    with pytest.raises(TypeError, match="no option 'size'"):
+        scenax.models.create_model("vit_tiny_patch16_224", size=vit.TINY)

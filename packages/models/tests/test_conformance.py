@@ -1,0 +1,189 @@
+"""What every architecture has to do. Being in the zoo is being tested here: there is no list."""
+
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import serialization
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+import scenax.models
+from scenax.models import _catalog, _registry
+
+NAMES = sorted(_catalog.families())
+REPRESENTATIVES = sorted(
+    {module: name for name, module in reversed(_catalog.families().items())}.values()
+)
+"""The first variant of each family, which is its smallest."""
+
+
+def make(name, **options):
+    """A model for small images with 5 classes, and 8 of these images."""
+    small = {"num_classes": 5, "img_size": 32, "in_chans": 3}
+    small = {key: value for key, value in small.items() if _registry.has_option(name, key)}
+    model = scenax.models.create_model(name, **{**small, **options})
+    channels, height, width = model.default_cfg["input_size"]
+    shape = (32, 32, 3) if "img_size" in small else (height, width, channels)
+    return model, jax.random.normal(jax.random.key(1), (8, *shape))
+
+
+def forward(model, variables, images, **rngs):
+    apply = functools.partial(model.apply, train=bool(rngs), rngs=rngs or None)
+    return jax.jit(apply)(variables, images)
+
+
+@functools.cache
+def made(name):
+    model, images = make(name)
+    variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
+    return model, variables, images, forward(model, variables, images)
+
+
+def assert_close(got, wanted, tolerance=1e-5):
+    assert (
+        np.abs(np.asarray(got) - np.asarray(wanted)).max() <= tolerance * np.asarray(wanted).std()
+    )
+
+
+def shapes_of(model, batch):
+    channels, height, width = model.default_cfg["input_size"]
+    images = jax.ShapeDtypeStruct((batch, height, width, channels), jnp.float32)
+    init = functools.partial(model.init_with_output, jax.random.key(0), train=False)
+    return jax.eval_shape(init, images)
+
+
+def count(variables):
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(variables["params"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shapes_at_full_size(name):
+    model = scenax.models.create_model(name)
+    output, variables = shapes_of(model, 1)
+    width = model.default_cfg["num_classes"] or model.num_features
+    assert output.shape == (1, width)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+    assert isinstance(hash(model), int)  # every field can be hashed, as jit's static arguments are
+
+    headless, features = scenax.models.create_model(name, num_classes=0), model.num_features
+    output, without = shapes_of(headless, 2)
+    assert output.shape == (2, features)
+    head = (features + 1) * model.default_cfg["num_classes"]
+    assert count(variables) - count(without) == head
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_a_change_of_head_changes_nothing_else(name):
+    (small, _), (large, _) = make(name), make(name, num_classes=11)
+    assert small.num_features == large.num_features
+    assert dict(small.default_cfg) == dict(large.default_cfg)
+    assert small.feature_info == large.feature_info
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_jit_equals_eager(name):
+    model, variables, images, output = made(name)
+    assert_close(model.apply(variables, images, train=False), output)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_remat_equals_plain(name):
+    if not _registry.has_option(name, "remat"):
+        pytest.skip("no option remat")
+    _, variables, images, _ = made(name)
+    rates = ("drop_rate", "drop_path_rate")
+    noise = {rate: 0.3 for rate in rates if _registry.has_option(name, rate)}
+    (model, _), (remat, _) = make(name, **noise), make(name, **noise, remat=True)
+
+    def outputs_and_gradients(model):
+        def loss(params):
+            output = model.apply(
+                {**variables, "params": params},
+                images,
+                train=True,
+                rngs={"dropout": jax.random.key(2)},
+            )
+            return jnp.sum(jnp.sin(output)), output
+
+        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+    gradients, output = outputs_and_gradients(model)
+    again, output_again = outputs_and_gradients(remat)
+    assert_close(output_again, output)
+    jax.tree.map(functools.partial(assert_close, tolerance=1e-4), again, gradients)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_every_parameter_has_a_gradient(name):
+    model, variables, images, _ = made(name)
+
+    def loss(params):
+        return jnp.sum(jnp.sin(model.apply({**variables, "params": params}, images, train=False)))
+
+    gradients = jax.jit(jax.grad(loss))(variables["params"])
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(gradient).all(), path
+        assert np.any(np.asarray(gradient) != 0), path
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_bfloat16_computes_in_bfloat16_on_float32_parameters(name):
+    model, _ = make(name, dtype="bfloat16")
+    _, variables, images, output = made(name)
+    fresh = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(fresh["params"])} == {jnp.dtype("float32")}
+    apply = functools.partial(
+        model.apply,
+        train=False,
+        capture_intermediates=lambda module, _: isinstance(module, nn.Dense | nn.Conv),
+        mutable=["intermediates"],
+    )
+    got, state = jax.jit(apply)(variables, images)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype("bfloat16")}
+    assert_close(got.astype(jnp.float32), output, tolerance=0.1)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_examples_do_not_see_one_another_in_evaluation(name):
+    model, variables, images, output = made(name)
+    assert_close(forward(model, variables, images[2:3]), output[2:3])
+    changed = forward(model, variables, images.at[0].set(7.0))
+    assert_close(changed[1:], output[1:])
+    assert np.abs(changed[0] - output[0]).max() > 1e-3 * np.std(output)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+@pytest.mark.parametrize("rate", ["drop_rate", "drop_path_rate"])
+def test_noise_is_a_function_of_the_key(name, rate):
+    if not _registry.has_option(name, rate):
+        pytest.skip(f"no option {rate}")
+    model, images = make(name, **{rate: 0.5})
+    _, variables, _, output = made(name)
+    first, again, other = (
+        forward(model, variables, images, dropout=jax.random.key(seed)) for seed in (3, 3, 4)
+    )
+    np.testing.assert_array_equal(first, again)
+    assert np.abs(first - other).max() > 1e-3 * np.std(output)
+    np.testing.assert_array_equal(forward(model, variables, images), output)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_saved_and_loaded_variables_compute_the_same(name):
+    model, variables, images, output = made(name)
+    saved = serialization.to_bytes(variables)
+    empty = jax.tree.map(jnp.zeros_like, variables)
+    loaded = serialization.from_bytes(empty, saved)
+    np.testing.assert_array_equal(forward(model, loaded, images), output)
+
+
+@pytest.mark.parametrize("name", REPRESENTATIVES)
+def test_a_sharded_batch_computes_the_same(name):
+    model, variables, images, output = made(name)
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+    images = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
+    variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))
+    assert_close(forward(model, variables, images), output)

@@ -1,0 +1,144 @@
+import pytest
+from flax import linen as nn
+
+import scenax.models
+from scenax.common.contracts import DatasetInfo
+from scenax.common.registry import RegistryError
+from scenax.models import _registry
+
+
+class Toy(nn.Module):
+    width: int = 3
+
+    @nn.compact
+    def __call__(self, x, *, train):
+        return nn.Dense(self.width, name="head")(x.reshape(x.shape[0], -1))
+
+
+@pytest.fixture
+def names(monkeypatch):
+    """A registry that forgets what a test enters."""
+    fresh = _registry.Registry("model")
+    monkeypatch.setattr(_registry, "_custom", fresh)
+    return fresh
+
+
+def test_unknown_names_are_answered_with_the_closest():
+    with pytest.raises(RegistryError, match=r"Unknown model 'vit_tinny_patch16_224'. Did you mean"):
+        scenax.models.create_model("vit_tinny_patch16_224")
+    with pytest.raises(RegistryError, match="'vit_tiny_patch16_224'"):
+        scenax.models.create_model("vit_tinny_patch16_224")
+
+
+def test_unknown_options_are_answered_with_the_closest():
+    with pytest.raises(TypeError, match=r"test_vit has no option 'num_clases'.*'num_classes'"):
+        scenax.models.create_model("test_vit", num_clases=3)
+    with pytest.raises(TypeError, match="fully_connected has no option 'img_size'"):
+        scenax.models.create_model("fully_connected", img_size=3)
+    with pytest.raises(TypeError, match="test_vit has no option 'default_cfg'"):
+        scenax.models.create_model("test_vit", default_cfg={})
+
+
+def test_none_keeps_the_default():
+    assert scenax.models.create_model("test_vit", num_classes=None, drop_rate=None) == (
+        scenax.models.create_model("test_vit")
+    )
+    assert scenax.models.create_model("vit_large_patch32_224").num_classes == 0
+    assert scenax.models.create_model("vit_large_patch32_224", num_classes=9).num_classes == 9
+
+
+def test_the_default_tag_is_a_name_too():
+    assert scenax.models.create_model("test_vit.r160_in1k") == scenax.models.create_model(
+        "test_vit"
+    )
+    with pytest.raises(RegistryError, match=r"no tag 'in22k' here.*'test_vit.r160_in1k'"):
+        scenax.models.create_model("test_vit.in22k")
+
+
+def test_listing():
+    every = scenax.models.list_models()
+    assert len(every) == len(set(every)) >= 22
+    assert scenax.models.list_models("vit_small_patch*_224") == [
+        "vit_small_patch8_224",
+        "vit_small_patch16_224",
+        "vit_small_patch32_224",
+    ]
+    assert scenax.models.list_models("*_224", exclude=["vit_?????_*", "vit_gi*"]) == [
+        "vit_base_patch8_224",
+        "vit_base_patch16_224",
+        "vit_base_patch32_224",
+        "vit_huge_patch14_224",
+        "vit_tiny_patch16_224",
+    ]
+    assert scenax.models.list_models("resnet_of_another_world") == []
+    assert scenax.models.list_models(("test_vit", "fully_connected")) == [
+        "fully_connected",
+        "test_vit",
+    ]
+
+
+def test_a_model_of_ones_own(names):
+    @scenax.models.register_model("toy")
+    def toy(*, width: int = 3) -> Toy:
+        return Toy(width)
+
+    assert "toy" in scenax.models.list_models("t*")
+    assert scenax.models.create_model("toy", width=4) == toy(width=4) == Toy(4)
+    with pytest.raises(TypeError, match=r"toy has no option 'widht'. Did you mean 'width'"):
+        scenax.models.create_model("toy", widht=4)
+    with pytest.raises(RegistryError, match="'toy' is registered already"):
+        scenax.models.register_model("toy")(toy)
+
+
+def test_options_of_a_builder_that_passes_them_on(names):
+    @scenax.models.register_model("typed")
+    def typed(**options) -> Toy:
+        return Toy(**options)
+
+    @scenax.models.register_model("untyped")
+    def untyped(**options):
+        return Toy(**options)
+
+    @scenax.models.register_model("unreadable")
+    def unreadable(**options) -> "NotImported":  # noqa: F821
+        return Toy(**options)
+
+    assert scenax.models.create_model("typed", width=4) == Toy(4)
+    with pytest.raises(TypeError, match="typed has no option 'depth'"):
+        scenax.models.create_model("typed", depth=4)
+    for name in ("untyped", "unreadable"):
+        with pytest.raises(TypeError, match="unexpected keyword argument 'depth'"):
+            scenax.models.create_model(name, depth=4)
+
+
+def test_names_that_cannot_be_registered():
+    with pytest.raises(RegistryError, match="'test_vit' is registered already, by scenax"):
+        scenax.models.register_model("test_vit")
+    with pytest.raises(RegistryError, match="A dot starts a tag"):
+        scenax.models.register_model("my.model")
+
+
+def test_model_classes(names):
+    info = DatasetInfo("toy", (8, 8, 1), "float32", 3, ("a", "b", "c"), {"train": 30})
+    model = scenax.models.get_model_cls("test_vit_classification")(
+        {"args": {"patch_size": 4}}, info
+    )
+    assert isinstance(model, scenax.models.ClassificationModel)
+    assert (model.flax_model.img_size, model.flax_model.in_chans) == ((8, 8), 1)
+    scenax.models.register_model("toy")(lambda *, width: Toy(width))
+    model = scenax.models.get_model_cls("toy_classification")({"args": {"width": 3}}, info)
+    assert model.flax_model == Toy(3)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("clasification", "'classification'"),
+        ("test_vit_clasification", "'test_vit_classification'"),
+        ("fully_conected_classification", "'fully_connected_classification'"),
+        ("_classification", "'classification'"),
+    ],
+)
+def test_unknown_model_classes_are_answered_with_the_closest(name, meant):
+    with pytest.raises(RegistryError, match=f"Unknown model class {name!r}.*{meant}"):
+        scenax.models.get_model_cls(name)

@@ -1,0 +1,61 @@
+"""One update of the training state, and one look at a batch in evaluation.
+
+The steps never index a batch and know no layer: what a batch means is the model's affair.
+"""
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import optax
+from jax.sharding import Mesh
+
+from scenax.common.contracts import Batch, MetricSums, Model, PyTree, Split
+from scenax.train import sharding
+from scenax.train.state import TrainState
+
+TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, MetricSums]]
+EvalStep: TypeAlias = Callable[[TrainState, Batch], MetricSums]
+
+
+def make_train_step(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainStep:
+    """Returns the compiled function from state and batch to the next state and metrics.
+
+    It runs over the whole mesh: the loss is the mean over the global batch. The state that it is
+    given is used up (its buffers are donated). To the model's metrics it adds ``grad_norm`` before
+    any clipping, and ``param_norm`` after the update, which is finite only if the state is sound.
+    """
+    metrics_fn = model.get_metrics_fn("train")
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, MetricSums]:
+        rngs = {"dropout": jax.random.fold_in(state.rng, state.step)}
+
+        def objective(params: PyTree) -> tuple[jax.Array, tuple[PyTree, dict[str, PyTree]]]:
+            variables = {"params": params, **state.model_state}
+            outputs, model_state = model.apply(variables, batch, train=True, rngs=rngs)
+            return model.loss_fn(outputs, batch, params), (outputs, model_state)
+
+        (_, (outputs, model_state)), grads = jax.value_and_grad(objective, has_aux=True)(
+            state.params
+        )
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics = {
+            **metrics_fn(outputs, batch),
+            "grad_norm": (optax.tree.norm(grads), 1.0),
+            "param_norm": (optax.tree.norm(params), 1.0),
+        }
+        return TrainState(state.step + 1, params, opt_state, model_state, state.rng), metrics
+
+    return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
+
+
+def make_eval_step(model: Model, mesh: Mesh, split: Split) -> EvalStep:
+    """Returns the compiled function from state and batch to the sums of the split's metrics."""
+    metrics_fn = model.get_metrics_fn(split)
+
+    def eval_step(state: TrainState, batch: Batch) -> MetricSums:
+        outputs, _ = model.apply(state.variables, batch, train=False)
+        return metrics_fn(outputs, batch)
+
+    return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))

@@ -1,0 +1,92 @@
+import jax
+import numpy as np
+import optax
+import pytest
+
+from scenax.common.contracts import Model
+from scenax.train import sharding, step
+from scenax.train import state as state_lib
+from scenax.train.evaluate import evaluate, mean_metrics
+
+
+def test_the_toy_is_a_model(toy):
+    assert isinstance(toy.Linear(), Model)
+
+
+def test_a_step_is_gradient_descent_on_the_mean(toy, mesh, make_state):
+    optimizer = optax.sgd(0.1)
+    start = make_state(optimizer)
+    key = jax.random.fold_in(start.rng, 0)
+    batch = toy.batch_of(range(16))
+    keep = np.asarray(jax.random.bernoulli(key, 0.8, (16, 3)))
+    w, b = np.asarray(start.params["w"]), float(start.params["b"])
+
+    x = np.where(keep, batch["inputs"] / 0.8, 0)
+    residual = x @ w + b - batch["label"]
+    w_next = w - 0.1 * 2 * (residual[:, None] * x).mean(0)
+    b_next = b - 0.1 * 2 * residual.mean()
+
+    train_step = step.make_train_step(toy.Linear(), optimizer, mesh)
+    end, metrics = train_step(start, sharding.put_batch(batch, mesh))
+    np.testing.assert_allclose(end.params["w"], w_next, rtol=1e-4)
+    np.testing.assert_allclose(end.params["b"], b_next, rtol=1e-4)
+    assert int(end.step) == 1
+    assert int(end.model_state["stats"]["calls"]) == 1
+    means = mean_metrics([jax.device_get(metrics)])
+    assert means["loss"] == pytest.approx(np.square(residual).mean(), rel=1e-5)
+    assert means["param_norm"] == pytest.approx(np.sqrt((w_next**2).sum() + b_next**2), rel=1e-5)
+
+
+def test_devices_do_not_matter(toy):
+    optimizer = optax.adam(0.1)
+    ends = []
+    for devices in (jax.devices()[:1], jax.devices()):
+        mesh = sharding.data_mesh(devices)
+        state = state_lib.create_state(
+            toy.Linear(), optimizer, toy.batch_of(range(8)), seed=3, mesh=mesh
+        )
+        train_step = step.make_train_step(toy.Linear(), optimizer, mesh)
+        for i in range(5):
+            batch = toy.batch_of(range(16 * i, 16 * i + 16))
+            state, _ = train_step(state, sharding.put_batch(batch, mesh))
+        ends.append(jax.device_get(state.params))
+        assert len(state.params["w"].sharding.device_set) == len(devices)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), *ends)
+
+
+def test_noise_differs_from_step_to_step_and_by_seed(toy, mesh, make_state):
+    train_step = step.make_train_step(toy.Linear(), optax.sgd(0.0), mesh)
+    batch = sharding.put_batch(toy.batch_of(range(8)), mesh)
+
+    def losses(seed):
+        state, found = make_state(optax.sgd(0.0), seed), []
+        for _ in range(2):
+            state, metrics = train_step(state, batch)
+            found.append(float(metrics["loss"][0]))
+        return found
+
+    first, second = losses(0)
+    assert first != second
+    assert losses(0) == [first, second]
+    assert losses(1) != [first, second]
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("size", [1, 7, 256])
+def test_evaluation_is_exact_for_any_batch_size(toy, size, devices, make_state):
+    mesh = sharding.data_mesh(jax.devices()[:devices])
+    state = jax.device_put(make_state(optax.sgd(0.1)), sharding.replicated(mesh))
+    eval_step = step.make_eval_step(toy.Linear(), mesh, "test")
+    found = evaluate(eval_step, state, toy.Split(20, size), mesh)
+    everything = toy.Split(20, 20)[0]
+    outputs = everything["inputs"] @ np.asarray(state.params["w"]) + float(state.params["b"])
+    expected = np.mean((outputs - everything["label"]).astype(np.float64) ** 2)
+    assert found["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_nothing_to_evaluate_is_named(toy, mesh, make_state):
+    eval_step = step.make_eval_step(toy.Linear(), mesh, "test")
+    with pytest.raises(ValueError, match="no batches"):
+        evaluate(eval_step, make_state(optax.sgd(0.1)), toy.Split(0, 4), mesh)
+    with pytest.raises(ValueError, match="all of them are masked"):
+        mean_metrics([{"loss": (0.0, 0.0)}])
