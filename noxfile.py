@@ -50,7 +50,7 @@ def tests(session: nox.Session, part: str) -> None:
         paths = [f"packages/{part}/tests", f"packages/{part}/src"]
     else:
         sync(session, "--group=apps", "--group=test", "--group=imports")
-        paths = ["apps"] if part == "apps" else ["tests"]
+        paths = ["apps"] if part == "apps" else ["tests", "benchmarks/tests"]
     session.run("pytest", "-c", "pyproject.toml", "--durations=5", *paths, *session.posargs)
 
 
@@ -124,6 +124,17 @@ def constraints(session: nox.Session, folder: str) -> str:
         silent=True,
     )
     return path
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Counts what every architecture of the working tree costs; arguments go to asv run."""
+    sync(session, "--group=apps", "--group=bench")
+    with tempfile.TemporaryDirectory() as home:  # asv would note the machine in the user's own.
+        asv = ["--config=benchmarks/working_tree.json", "--machine=working-tree"]
+        env = {"HOME": home}
+        session.run("asv", "machine", *asv, "--yes", silent=True, env=env)
+        session.run("asv", "run", *asv, "--quick", "--show-stderr", *session.posargs, env=env)
 
 
 @nox.session

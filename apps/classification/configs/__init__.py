@@ -1,0 +1,1 @@
+"""Configurations of classification runs, one file each."""

@@ -1,0 +1,40 @@
+"""ViT-S/16 on ImageNet-1k from scratch, by the recipe of "Better plain ViT baselines".
+
+Source: Beyer, Zhai and Kolesnikov, arXiv 2205.01580, as in big_vision's ``vit_s16_i1k`` config:
+90 epochs of train[:99%] in batches of 1,024, inception crop, flip, RandAugment(2, 10), mixup 0.2,
+Adam with a peak of 1e-3 after 10,000 steps of warm-up, cosine, weight decay 1e-4 (which is not
+multiplied by the peak there, so 0.1 of AdamW's), gradients clipped at 1, global average pooling.
+Published: 76.5 % top-1 on the validation set, in 6 to 7 hours on a TPU v3-8 (300 epochs: 80 %).
+Different here: position embeddings are learned and the head is one linear layer, as in timm's ViT;
+the first moment is float32. Not run in full by us.
+
+Needs ImageNet prepared in --data_dir; without it the command says how to prepare it.
+
+    python -m apps.classification.main --config=apps/classification/configs/imagenet_vit_s16.py \
+        --data_dir=DATA --workdir=runs/imagenet_vit_s16
+"""
+
+
+def get_config():
+    return {
+        "dataset": {
+            "name": "imagenet2012",
+            "args": {"randaugment_layers": 2, "randaugment_magnitude": 10, "mixup_alpha": 0.2},
+        },
+        "model": {
+            "name": "vit_small_patch16_224",
+            "args": {"global_pool": "avg", "dtype": "bfloat16"},
+        },
+        "optimizer": {
+            "name": "adamw",
+            "learning_rate": 1e-3,
+            "clip_norm": 1.0,
+            "args": {"weight_decay": 0.1},
+        },
+        "schedule": {"name": "cosine", "args": {"warmup_steps": 10_000}},
+        "batch_size": 1024,
+        "total_steps": 111_476,  # 90 epochs of 1,268,356 images.
+        "evaluate_every": 2_500,
+        "save_every": 1_000,
+        "eval_batch_size": 1024,
+    }
