@@ -1,0 +1,42 @@
+"""What the pages say can be followed."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGES = sorted(p for p in ROOT.rglob("*.md") if not {".nox", ".venv"} & set(p.parts))
+
+
+def test_the_readme_opens_with_the_two_commands():
+    commands = re.findall(r"^pip install .*$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands[:2] == [
+        'pip install "nox[uv]" && nox -s demo',
+        'pip install "nox[uv]" && nox -s tests',
+    ]
+    assert commands[1] in (ROOT / ".ci" / "run").read_text().replace("--quiet ", "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), f"{page} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_sessions_and_files_that_are_named_exist(page):
+    text, nox = page.read_text(), (ROOT / "noxfile.py").read_text()
+    for session in re.findall(r"nox -s \"?([a-z_]+)", text):
+        assert f"def {session}(" in nox, f"{page} names the session {session}"
+    for path in re.findall(r"apps/classification/[\w/]+\.py", text):
+        assert (ROOT / path).exists(), f"{page} names {path}"
+
+
+def test_the_readmes_snippet_runs():
+    (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    program = snippet + "\nassert logits.shape == (1, 10)\nassert len(backbone.feature_info) == 2"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
