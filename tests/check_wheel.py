@@ -13,8 +13,6 @@ NEVER = {
     "data": {"flax", "optax"},
 }
 SIBLINGS = {"common", "data", "models", "train"}
-# In the environment all the same, through a library that the package does stand on.
-BROUGHT_ALONG = {"train": {"flax"}}
 
 
 def main(package: str) -> int:
@@ -22,16 +20,14 @@ def main(package: str) -> int:
     version = importlib.metadata.version(f"scenax-{package}")
     module = importlib.import_module(f"scenax.{package}")
     names = [m.name for m in pkgutil.walk_packages(module.__path__, f"scenax.{package}.")]
-    optional = {"scenax.common.visualize"}  # Needs the extra of its name.
     for name in names:
-        if not name.endswith("__main__") and name not in optional:
+        if not name.endswith("__main__"):
             importlib.import_module(name)
 
     problems = [f"it imports {other}" for other in sorted(NEVER[package]) if other in sys.modules]
-    present = NEVER[package] - BROUGHT_ALONG.get(package, set())
     problems += [
         f"its environment has {other}"
-        for other in sorted(present)
+        for other in sorted(NEVER[package])
         if importlib.util.find_spec(other) is not None
     ]
     problems += [
