@@ -1,0 +1,136 @@
+"""Every family against another implementation: what it computes and what it says of itself.
+
+A family's files are in ``goldens/``; ``goldens/make.py`` says what they hold and makes them.
+"""
+
+import functools
+import json
+import math
+import pathlib
+import runpy
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import traverse_util
+
+import scenax.models
+from scenax.models import _catalog
+from scenax.models.pretrained.timm import from_timm
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+SEEDED = runpy.run_path(str(GOLDENS / "seeded.py"))
+FAMILIES = {
+    path.stem: json.loads(path.read_text())
+    for path in sorted(GOLDENS.glob("*.json"))
+    if "." not in path.stem
+}
+CASES = [(family, case) for family, what in FAMILIES.items() for case in what["cases"]]
+FACTS = {
+    name: (family, facts["cfg_keys"], of_name)
+    for family in FAMILIES
+    for facts in [json.loads((GOLDENS / f"{family}.facts.json").read_text())]
+    for name, of_name in facts["models"].items()
+}
+WITHOUT_ANOTHER = {"fully_connected"}
+"""Families that no other implementation has: the tests of their own file are all there are."""
+
+
+@functools.cache
+def arrays_of(family):
+    return dict(np.load(GOLDENS / f"{family}.npz"))
+
+
+def options_of(what):
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in what["options"].items()}
+
+
+@functools.cache
+def load(family, case):
+    """A case's model, its variables from seeded weights, the images, and the wanted outputs."""
+    what, arrays = FAMILIES[family]["cases"][case], arrays_of(family)
+    options = options_of(what)
+    model = scenax.models.create_model(what["model"], **options)
+    shape = (2, *what["size"], options.get("in_chans", 3))
+    shapes = json.loads(arrays["shapes"].tobytes())[case]
+    state = {key: SEEDED["weight"](key, tuple(size)) for key, size in shapes.items()}
+    variables = from_timm(state, model, shape[1:])
+    images = jnp.asarray(SEEDED["images"](shape).astype(np.float32))
+    wanted = {k.split("/")[1]: v for k, v in arrays.items() if k.startswith(f"{case}/")}
+    return model, variables, images, wanted
+
+
+def run(model, variables, images):
+    """Outputs with those of the variables that the model has, as a part of a model has fewer."""
+    init = functools.partial(model.init, train=False)
+    template = jax.eval_shape(init, jax.random.key(0), images)
+    have = traverse_util.flatten_dict(variables)
+    needed = {path: have[path] for path in traverse_util.flatten_dict(template)}
+    apply = jax.jit(functools.partial(model.apply, train=False))
+    return apply(traverse_util.unflatten_dict(needed), images)
+
+
+def assert_close(family, got, wanted):
+    assert got.shape == wanted.shape
+    assert wanted.std() > 0
+    assert np.abs(got - wanted).max() <= FAMILIES[family]["tolerance"] * wanted.std()
+
+
+@pytest.mark.parametrize(("family", "case"), CASES)
+def test_logits_and_features_are_theirs(family, case):
+    model, variables, images, wanted = load(family, case)
+    assert_close(family, run(model, variables, images), wanted["logits"])
+    assert_close(family, run(model.clone(num_classes=0), variables, images), wanted["features"])
+
+
+@pytest.mark.parametrize(("family", "case"), CASES)
+def test_feature_maps_are_theirs(family, case):
+    what = FAMILIES[family]["cases"][case]
+    _, variables, images, wanted = load(family, case)
+    levels = sum(key.startswith("map") for key in wanted)
+    if not what.get("maps", True):
+        assert not levels
+        return
+    options = {**options_of(what), "features_only": True, "out_indices": tuple(range(levels))}
+    model = scenax.models.create_model(what["model"], **options)
+    outputs = run(model, variables, images)
+    assert len(outputs) == len(model.feature_info) == levels
+    for i, (got, info) in enumerate(zip(outputs, model.feature_info, strict=True)):
+        assert got.shape[3] == info["num_chs"]
+        assert got.shape[1] == -(-images.shape[1] // info["reduction"])
+        assert_close(family, SEEDED["sketch"](np.asarray(got)), wanted[f"map{i}"])
+
+
+def test_every_family_has_another_to_agree_with():
+    families = {module.rsplit(".", 1)[-1] for module in _catalog.families().values()}
+    assert families - WITHOUT_ANOTHER == set(FAMILIES)
+    mine = {n for n, m in _catalog.families().items() if m.rsplit(".", 1)[-1] in FAMILIES}
+    assert mine == set(FACTS)
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_what_a_model_says_of_itself_is_theirs(name):
+    _, keys, facts = FACTS[name]
+    model = scenax.models.create_model(name)
+    cfg = {key: list(v) if isinstance(v, tuple) else v for key, v in model.default_cfg.items()}
+    assert {key: cfg[key] for key in keys} == dict(zip(keys, facts["default_cfg"], strict=True))
+    assert model.num_features == facts["num_features"]
+    info = [[level[k] for k in ("num_chs", "reduction", "module")] for level in model.feature_info]
+    assert info == facts["feature_info"]
+
+
+@pytest.mark.parametrize("name", FACTS)
+def test_parameter_counts_are_theirs(name):
+    _, _, facts = FACTS[name]
+
+    def count(**options):
+        model = scenax.models.create_model(name, **options)
+        channels, *size = model.default_cfg["input_size"]
+        images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
+        init = functools.partial(model.init, train=False)
+        params = jax.eval_shape(init, jax.random.key(0), images)["params"]
+        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+
+    assert count() == facts["parameters"]
+    assert count(num_classes=0) == facts["parameters_headless"]
