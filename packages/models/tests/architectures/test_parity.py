@@ -16,6 +16,7 @@ import pytest
 from flax import traverse_util
 
 import scenax.models
+from scenax.common.flops import count_flops
 from scenax.models import _catalog
 from scenax.models.pretrained.timm import from_timm
 
@@ -134,3 +135,16 @@ def test_parameter_counts_are_theirs(name):
 
     assert count() == facts["parameters"]
     assert count(num_classes=0) == facts["parameters_headless"]
+
+
+@pytest.mark.parametrize(
+    ("name", "gmacs"), [item for what in FAMILIES.values() for item in what["gmacs"].items()]
+)
+def test_multiply_adds_are_those_of_timms_tables(name, gmacs):
+    model = scenax.models.create_model(name)
+    channels, *size = model.default_cfg["input_size"]
+    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
+    init = functools.partial(model.init, train=False)
+    variables = jax.eval_shape(init, jax.random.key(0), images)
+    counted = count_flops(model.apply, variables, images, train=False) / 2e9
+    assert counted == pytest.approx(gmacs, rel=0.02, abs=0.006)  # The table has two digits.
