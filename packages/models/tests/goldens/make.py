@@ -1,8 +1,8 @@
 """Writes what timm computes and says, for tests to compare with: ``python make.py [FAMILY...]``.
 
 Run by hand where timm 1.0.31 and torch are installed. A family's ``<family>.json`` is written by
-hand: the reference, the tolerance in standard deviations of the output, multiply-adds of timm's tables, and cases, each a model's
-name with options and an image size. Beside it this writes
+hand: the reference, the tolerance in standard deviations of the output, the multiply-adds in timm's
+tables, and cases, each a model's name with options and an image size. Beside it this writes
 
 - ``<family>.npz``: by case, the outputs in float64 with the weights of ``seeded.py``, rounded to
   float32: logits, features before the classifier, and a sketch of every feature map; and the names
