@@ -126,6 +126,15 @@ def constraints(session: nox.Session, folder: str) -> str:
     return path
 
 
+@nox.session(venv_backend="venv")
+def parity(session: nox.Session) -> None:
+    """Compares architectures with timm, side by side; --all for every name, or wildcards."""
+    # With pip: where torch's CPU build lies beside the index, uv would not look for it.
+    session.install("torch==2.13.0", "torchvision==0.28.0", "timm==1.0.31")
+    session.install("./packages/common", "./packages/models")
+    session.run("python", "packages/models/tests/goldens/parity.py", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Counts what every architecture of the working tree costs; arguments go to asv run."""
@@ -177,4 +186,8 @@ def minimums(session: nox.Session, package: str) -> None:
             f"scenax-{package}[{extras}]" if extras else f"scenax-{package}",
             *pyproject["dependency-groups"]["test"],
         )
-        session.run("pytest", "-c", "pyproject.toml", f"packages/{package}/tests", *session.posargs)
+        # Old versions warn of one another's age.
+        old = ["-W", "ignore::DeprecationWarning", "-W", "ignore::FutureWarning"]
+        session.run(
+            "pytest", "-c", "pyproject.toml", *old, f"packages/{package}/tests", *session.posargs
+        )

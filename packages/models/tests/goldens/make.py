@@ -49,7 +49,7 @@ def declare_operators() -> None:
     declare_operators.library = library  # Declared for as long as it lives.
 
 
-def seeded_model(name, options):
+def seeded_model(name, options, seed=0):
     """A timm model in float64 with the weights of ``seeded.py``; other buffers stay."""
     import timm
     import torch
@@ -59,7 +59,7 @@ def seeded_model(name, options):
     state = model.state_dict()
     for key, value in state.items():
         if key in learned or key.endswith(("running_mean", "running_var")):
-            value.copy_(torch.from_numpy(SEEDED["weight"](key, tuple(value.shape))))
+            value.copy_(torch.from_numpy(SEEDED["weight"](key, tuple(value.shape), seed)))
     return model
 
 

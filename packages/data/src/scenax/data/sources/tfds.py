@@ -5,6 +5,8 @@ A copy in ArrayRecord is therefore kept in a folder of its own, ``<data_dir>/arr
 what ``tfds.load`` prepared or will prepare is left as it is.
 """
 
+import contextlib
+import io
 import pathlib
 import shlex
 import textwrap
@@ -16,7 +18,7 @@ from scenax.data.pipeline import Source
 
 
 def prepare(name: str, *, data_dir: str | None = None) -> tfds.core.DatasetBuilder:
-    """Returns a dataset that TFDS makes without a user's help, prepared first if need be.
+    """Returns a dataset made from what is installed, prepared first if need be, in silence.
 
     Raises:
       OSError: if the data have to be prepared and ``data_dir`` cannot be written.
@@ -24,7 +26,9 @@ def prepare(name: str, *, data_dir: str | None = None) -> tfds.core.DatasetBuild
     root = _array_record_root(data_dir)
     builder = tfds.builder(name, data_dir=root, file_format="array_record")
     try:
-        builder.download_and_prepare()
+        # What is made from an installed library takes a moment: no bars, no talk of downloads.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            builder.download_and_prepare()
     except OSError as error:
         raise OSError(
             f"Cannot prepare {name!r} in {root}: {error}. Give a folder that can be written, "
