@@ -8,9 +8,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from scenax.models._registry import create_model as create_model
-from scenax.models._registry import get_model_cls as get_model_cls
 from scenax.models._registry import list_models as list_models
 from scenax.models._registry import register_model as register_model
+from scenax.models._tasks import get_model_cls as get_model_cls
 
 if TYPE_CHECKING:
     from scenax.models.base_models.base import BaseModel as BaseModel

@@ -22,19 +22,12 @@ from scenax.models import _catalog
 if TYPE_CHECKING:
     from flax import linen as nn
 
-    from scenax.models.base_models.base import BaseModel
-
 Builder = TypeVar("Builder", bound=Callable[..., Any])
 
 _NOT_OPTIONS = {"parent", "name", "default_cfg"}
 """Fields of modules that are not a user's to choose."""
 
 _custom: Registry[Callable[..., Any]] = Registry("model")
-
-_tasks: Registry[Callable[..., Any]] = Registry("task")
-_tasks.register_lazy(
-    "classification", "scenax.models.base_models.classification:ClassificationModel"
-)
 
 
 def create_model(name: str, **options: Any) -> "nn.Module":
@@ -138,35 +131,9 @@ def register_model(name: str) -> Callable[[Builder], Builder]:
     return decorator
 
 
-def get_model_cls(name: str) -> "Callable[..., BaseModel]":
-    """Returns a base model by its task, or by architecture and task, as in Scenic.
-
-    >>> from scenax.common.contracts import DatasetInfo
-    >>> meta_data = DatasetInfo("toy", (8, 8, 1), "float32", 3, ("a", "b", "c"), {"train": 30})
-    >>> model_cls = get_model_cls("fully_connected_classification")
-    >>> model = model_cls({"args": {"hid_sizes": (16,)}}, meta_data)
-    >>> model.build_flax_model().num_classes
-    3
-
-    Args:
-      name: ``"<task>"`` or ``"<architecture>_<task>"``.
-
-    Returns:
-      What is called as ``model_cls(config, dataset.meta_data)``.
-
-    Raises:
-      RegistryError: if there is no such name; the message has the closest ones.
-    """
-    if name in _tasks:
-        return _tasks.get(name)
-    for task in _tasks:
-        architecture = name.removesuffix(f"_{task}")
-        if architecture != name and (
-            architecture in _custom or architecture in _catalog.families()
-        ):
-            return functools.partial(_tasks.get(task), architecture=architecture)
-    names = [*_tasks, *(f"{model}_{task}" for model in list_models() for task in _tasks)]
-    raise RegistryError(f"Unknown model class {name!r}. {did_you_mean(name, names)}")
+def is_model(name: str) -> bool:
+    """Returns whether ``create_model`` knows a name, without its tag."""
+    return name in _custom or name in _catalog.families()
 
 
 def has_option(name: str, option: str) -> bool:
