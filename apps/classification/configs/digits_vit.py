@@ -22,6 +22,7 @@ def get_config():
                 "num_heads": 4,
                 "mlp_ratio": 2.0,
                 "global_pool": "avg",
+                "drop_path_rate": 0.1,
             },
             "label_smoothing": 0.1,
         },

@@ -3,6 +3,7 @@
 import json
 import pathlib
 import random
+import shutil
 import signal
 import time
 
@@ -99,13 +100,16 @@ def test_terminated_it_saves_first_and_ends_the_same(command, straight, tmp_path
     assert_same(tmp_path, straight)
 
 
-def test_a_damaged_newest_checkpoint_is_reported_and_skipped(command, straight, tmp_path):
+def test_damaged_and_half_written_newest_checkpoints_are_passed_over(command, straight, tmp_path):
     process = command.start(*LONGER, f"--workdir={tmp_path}")
     wait_for_step(process, tmp_path, 110)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     folder = tmp_path / "checkpoints"
     newest = max(int(p.name) for p in folder.iterdir() if p.name.isdigit())
+    # As if the next one had been under way: a folder with Orbax's name for it, and half the files.
+    half = folder / f"{newest + 25}.orbax-checkpoint-tmp-0"
+    shutil.copytree(folder / str(newest) / "state", half / "state")
     for path in (folder / str(newest)).rglob("*"):
         if path.is_file() and path.parent.name == "d":
             path.write_bytes(path.read_bytes()[:-7])
@@ -115,6 +119,7 @@ def test_a_damaged_newest_checkpoint_is_reported_and_skipped(command, straight, 
     assert f"The checkpoint of step {newest} is damaged" in ran.stderr
     assert f"Continuing from the checkpoint of step {newest - 25}" in ran.stdout
     assert (folder / f"{newest}.damaged").is_dir()
+    assert not half.exists()
     assert_same(tmp_path, straight)
 
 
