@@ -12,6 +12,7 @@ from rich.table import Table
 from scenax.common import config as config_lib
 from scenax.train import loop, workdir
 from scenax.train.checkpoints import CheckpointError
+from scenax.train.interrupts import TrainingInterrupted
 
 from . import report
 from .config import Config
@@ -57,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _failed(error)
     try:
         end, metrics = train(run, flags.workdir, console)
-    except loop.TrainingInterrupted as interruption:
+    except TrainingInterrupted as interruption:
         console.print(f"{interruption} The same command continues the run.", highlight=False)
         return 128 + interruption.signal_number
     except loop.TrainingDiverged as error:

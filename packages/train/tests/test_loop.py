@@ -11,6 +11,7 @@ from rich.console import Console
 
 from scenax.train import loop, step
 from scenax.train.checkpoints import Checkpoint, Checkpoints
+from scenax.train.interrupts import TrainingInterrupted
 from scenax.train.progress import Progress
 from scenax.train.writers import MetricWriter, read_log
 
@@ -142,7 +143,7 @@ def test_a_stop_at_any_step_changes_nothing(runner, at):
 def test_a_signal_saves_first(runner, number):
     expected = runner("straight").run()
     stopped = runner("stopped")
-    with pytest.raises(loop.TrainingInterrupted, match="came after step 8") as interruption:
+    with pytest.raises(TrainingInterrupted, match="came after step 8") as interruption:
         stopped.run(on_step=lambda at: os.kill(os.getpid(), number) if at == 7 else None)
     assert interruption.value.signal_number == number
     assert stopped.events[-1] == "save 8"

@@ -5,13 +5,9 @@ So a checkpoint is taken after everything that its step calls for, and a run tha
 continued from it makes the very updates that it would have made.
 """
 
-import contextlib
 import dataclasses
 import math
-import signal
-import time
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import jax
 from jax.sharding import Mesh
@@ -20,7 +16,8 @@ from scenax.common.contracts import BatchIterator, MetricSums
 from scenax.train import sharding
 from scenax.train.checkpoints import Checkpoint, Checkpoints
 from scenax.train.evaluate import mean_metrics
-from scenax.train.progress import Progress
+from scenax.train.interrupts import TrainingInterrupted, caught_signals
+from scenax.train.progress import Progress, Stopwatch
 from scenax.train.state import TrainState
 from scenax.train.step import TrainStep
 from scenax.train.writers import MetricWriter
@@ -28,15 +25,6 @@ from scenax.train.writers import MetricWriter
 
 class TrainingDiverged(Exception):
     """A metric of training is no longer a number."""
-
-
-class TrainingInterrupted(Exception):
-    """SIGTERM or SIGINT came; the state is saved."""
-
-    def __init__(self, step: int, signal_number: int) -> None:
-        super().__init__(f"{signal.Signals(signal_number).name} came after step {step}.")
-        self.step = step
-        self.signal_number = signal_number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,25 +43,6 @@ class Cadence:
                 raise ValueError(
                     f"{field.name} must be at least 1, got {getattr(self, field.name)}."
                 )
-
-
-class Stopwatch:
-    """Counts seconds, but for those in ``paused()``."""
-
-    def __init__(self, seconds: float = 0.0) -> None:
-        self._began = time.monotonic() - seconds
-
-    @property
-    def seconds(self) -> float:
-        """What it has counted so far."""
-        return time.monotonic() - self._began
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """Does not count while the ``with`` block runs."""
-        seconds = self.seconds
-        yield
-        self._began = time.monotonic() - seconds
 
 
 def fit(  # noqa: PLR0913  (what a loop has in hand is what it takes)
@@ -112,7 +81,7 @@ def fit(  # noqa: PLR0913  (what a loop has in hand is what it takes)
     clock = Stopwatch(start.seconds)
     logged = clock.seconds
 
-    with _caught_signals() as caught:
+    with caught_signals() as caught:
         while True:
             stopping = caught[0] if caught else None
             done = step >= cadence.total_steps
@@ -171,22 +140,3 @@ def _check_finite(
                 f"is {kept}. A lower learning rate, a longer warm-up or a smaller clip_norm helps."
             )
     return sums
-
-
-@contextlib.contextmanager
-def _caught_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT are put into; a second one ends the process as ever."""
-    caught: list[int] = []
-
-    def catch(number: int, _: object) -> None:
-        caught.append(number)
-        signal.signal(number, before[number])
-
-    before: dict[int, Any] = {
-        int(n): signal.signal(n, catch) for n in (signal.SIGTERM, signal.SIGINT)
-    }
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

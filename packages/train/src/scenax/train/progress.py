@@ -1,7 +1,8 @@
 """Progress of long work: a bar on a terminal, a line now and then elsewhere."""
 
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 
 from rich import progress as rich_progress
@@ -72,3 +73,22 @@ class Progress:
                 highlight=False,
                 soft_wrap=True,
             )
+
+
+class Stopwatch:
+    """Counts seconds, but for those in ``paused()``."""
+
+    def __init__(self, seconds: float = 0.0) -> None:
+        self._began = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        """What it has counted so far."""
+        return time.monotonic() - self._began
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Does not count while the ``with`` block runs."""
+        seconds = self.seconds
+        yield
+        self._began = time.monotonic() - seconds
