@@ -7,6 +7,7 @@ import functools
 import json
 import math
 import pathlib
+import re
 import runpy
 
 import jax
@@ -121,30 +122,38 @@ def test_what_a_model_says_of_itself_is_theirs(name):
     assert info == facts["feature_info"]
 
 
+@functools.cache
+def abstract(name):
+    """A model at its published size, its images, variables and output, without arrays."""
+    model = scenax.models.create_model(name)
+    channels, *size = model.default_cfg["input_size"]
+    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
+    init = functools.partial(model.init_with_output, train=False)
+    output, variables = jax.eval_shape(init, jax.random.key(0), images)
+    return model, images, variables, output
+
+
 @pytest.mark.parametrize("name", FACTS)
-def test_parameter_counts_are_theirs(name):
-    _, _, facts = FACTS[name]
-
-    def count(**options):
-        model = scenax.models.create_model(name, **options)
-        channels, *size = model.default_cfg["input_size"]
-        images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
-        init = functools.partial(model.init, train=False)
-        params = jax.eval_shape(init, jax.random.key(0), images)["params"]
-        return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-
-    assert count() == facts["parameters"]
-    assert count(num_classes=0) == facts["parameters_headless"]
+def test_parameter_counts_and_output_shapes_are_theirs(name):
+    _, keys, facts = FACTS[name]
+    cfg = dict(zip(keys, facts["default_cfg"], strict=True))
+    _, _, variables, output = abstract(name)
+    assert output.shape == (1, cfg["num_classes"] or facts["num_features"])
+    counts = {
+        path: math.prod(leaf.shape)
+        for path, leaf in traverse_util.flatten_dict(variables["params"], sep=".").items()
+    }
+    assert sum(counts.values()) == facts["parameters"]
+    head = re.sub(r"\.(\d+)", r"_\1", cfg["classifier"])
+    if isinstance(cfg["classifier"], str) and cfg["classifier"].count(".fc.") == 0:
+        last = sum(n for path, n in counts.items() if path.startswith(f"{head}."))
+        assert sum(counts.values()) - last == facts["parameters_headless"]
 
 
 @pytest.mark.parametrize(
     ("name", "gmacs"), [item for what in FAMILIES.values() for item in what["gmacs"].items()]
 )
 def test_multiply_adds_are_those_of_timms_tables(name, gmacs):
-    model = scenax.models.create_model(name)
-    channels, *size = model.default_cfg["input_size"]
-    images = jax.ShapeDtypeStruct((1, *size, channels), jnp.float32)
-    init = functools.partial(model.init, train=False)
-    variables = jax.eval_shape(init, jax.random.key(0), images)
+    model, images, variables, _ = abstract(name)
     counted = count_flops(model.apply, variables, images, train=False) / 2e9
     assert counted == pytest.approx(gmacs, rel=0.02, abs=0.006)  # The table has two digits.

@@ -24,6 +24,8 @@ def weight(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         return 0.1 * noise + (1.0 if last in ("weight", "scale") else 0.0)
     if last != "weight":  # Tokens, positions, tables of relative positions.
         return 0.5 * noise
+    if ".mlp_tokens." in key or ".mlp_channels." in key:  # Gated ones multiply what they are given.
+        return noise * math.sqrt(0.5 / math.prod(shape[1:]))
     return noise * math.sqrt(2 / math.prod(shape[1:]))
 
 

@@ -10,6 +10,8 @@ Size = TypeVar("Size")
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
+CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 HALF = (0.5, 0.5, 0.5)
 """Mean and standard deviation for images scaled to -1..1."""
 
@@ -115,4 +117,22 @@ def check_images(family: str, got: Sequence[int], wanted: tuple[int, int, int]) 
             f"This {family} was made for images of {'x'.join(map(str, wanted))}, got "
             f"{'x'.join(map(str, got[1:]))}. Resize in the input pipeline, or create the model "
             f"with img_size={tuple(got[1:-1])}, in_chans={got[-1]}."
+        )
+
+
+def check_channels(family: str, got: int, wanted: int) -> None:
+    """Checks the channels of a batch of images where a model can take any height and width.
+
+    Args:
+      family: the model, for the message.
+      got: the batch's channels.
+      wanted: the model's.
+
+    Raises:
+      ValueError: if they differ.
+    """
+    if got != wanted:
+        raise ValueError(
+            f"This {family} was made for images of {wanted} channels, got {got}. Images are "
+            f"[b, h, w, c]; for others create the model with in_chans={got}."
         )
