@@ -119,7 +119,7 @@ def _attention(run: Run, end: Checkpoint, predictions: Predictions) -> str:
     count = min(EXAMPLES_SHOWN, len(predictions.labels))
     images = np.stack([predictions.inputs[i] for i in range(count)])
     maps = jax.device_get(vit.attention_maps(module, end.state.variables, jnp.asarray(images)))
-    rows, columns = (side // module.patch_size for side in module.img_size)
+    rows, columns = (side // module.size.patch_size for side in module.img_size)
     # What the pooled tokens see of the patches: the class token, or the mean of the patches.
     pooled = slice(0, 1) if module.global_pool == "token" else slice(1, None)
     seen = maps[:, -1, :, pooled, 1:].mean(axis=3).reshape(len(images), -1, rows, columns)

@@ -1,6 +1,8 @@
 """What every architecture has to do. Being in the zoo is being tested here: there is no list."""
 
 import functools
+import json
+import pathlib
 
 import jax
 import jax.numpy as jnp
@@ -13,28 +15,32 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import scenax.models
 from scenax.models import _catalog, _registry
 
-REPRESENTATIVES = sorted(
-    {module: name for name, module in reversed(_catalog.families().items())}.values()
-)
-"""The first variant of each family, which is its smallest."""
-LAST = sorted({module: name for name, module in _catalog.families().items()}.values())
-"""The last one; what every name's shapes have to be, another implementation says in test_parity."""
+GOLDENS = pathlib.Path(__file__).parent / "goldens"
+FAMILIES = sorted({module.rpartition(".")[2] for module in _catalog.families().values()})
+SMALL = {
+    family: next(iter(json.loads((GOLDENS / f"{family}.json").read_text())["cases"].values()))
+    for family in FAMILIES
+    if family != "fully_connected"
+}
+"""The first case of each family's list: a name, options, an image size, and where the reference
+cannot make a small one, further options that make it small."""
+SMALL["fully_connected"] = {"model": "fully_connected", "size": [8, 8], "options": {}}
 RATES = ("drop_rate", "drop_path_rate")
-NOISY = [(n, rate) for n in REPRESENTATIVES for rate in RATES if _registry.has_option(n, rate)]
+NOISY = [
+    (family, rate)
+    for family in FAMILIES
+    for rate in RATES
+    if _registry.has_option(SMALL[family]["model"], rate)
+]
 
 
-def make(name, **options):
-    """A model for small images with 5 classes, and 8 of these images."""
-    small = {"num_classes": 5, "img_size": 32, "in_chans": 3}
-    small = {key: value for key, value in small.items() if _registry.has_option(name, key)}
-    model = scenax.models.create_model(name, **{**small, **options})
-    if "img_size" in small and model.feature_info[-1]["reduction"] > 16:
-        small["img_size"] = 64  # In a map of one position there is nothing to attend to.
-        model = scenax.models.create_model(name, **{**small, **options})
-    channels, height, _ = model.default_cfg["input_size"]
-    side = small.get("img_size") or min(height, 96)
-    shape = (side, side, channels)
-    return model, jax.random.normal(jax.random.key(1), (8, *shape))
+def make(family, **options):
+    """A small model, and 8 images for it."""
+    small = SMALL[family]
+    options = {**small["options"], **small.get("small", {}), **options}
+    model = scenax.models.create_model(small["model"], **options)
+    shape = (8, *small["size"], getattr(model, "in_chans", 3))
+    return model, jax.random.normal(jax.random.key(1), shape)
 
 
 def forward(model, variables, images, **rngs):
@@ -44,8 +50,8 @@ def forward(model, variables, images, **rngs):
 
 
 @functools.cache
-def made(name):
-    model, images = make(name)
+def made(family):
+    model, images = make(family)
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
     variables = {**variables, "params": opened(variables["params"])}
     return model, variables, images, forward(model, variables, images)
@@ -68,47 +74,44 @@ def assert_close(got, wanted, tolerance=1e-5):
     )
 
 
-@pytest.mark.parametrize("name", sorted({*REPRESENTATIVES, *LAST}))
-def test_shapes_at_full_size(name):
-    model = scenax.models.create_model(name)
-    channels, height, width = model.default_cfg["input_size"]
-    images = jax.ShapeDtypeStruct((1, height, width, channels), jnp.float32)
-    init = functools.partial(model.init_with_output, jax.random.key(0), train=False)
-    output, variables = jax.eval_shape(init, images)
-    assert output.shape == (1, model.default_cfg["num_classes"] or model.num_features)
-    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(variables))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_parameters_are_float32_and_models_can_be_hashed(family):
+    model, images = make(family)
+    init = functools.partial(model.init, jax.random.key(0), train=False)
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(jax.eval_shape(init, images)))
     assert isinstance(hash(model), int)  # every field can be hashed, as jit's static arguments are
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_without_a_head_come_features(name):
-    (model, images), (_, variables, _, _) = make(name, num_classes=0), made(name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_a_head_come_features(family):
+    (model, images), (_, variables, _, _) = make(family, num_classes=0), made(family)
     init = functools.partial(model.init_with_output, jax.random.key(0), train=False)
     output, without = jax.eval_shape(init, images)
-    assert output.shape == (8, model.num_features)
+    width = getattr(model, "head_hidden_size", model.num_features)
+    assert output.shape == (8, width)
     whole, rest = (set(traverse_util.flatten_dict(v["params"])) for v in (variables, without))
     assert rest < whole
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_a_change_of_head_changes_nothing_else(name):
-    (small, _), (large, _) = make(name), make(name, num_classes=11)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_change_of_head_changes_nothing_else(family):
+    (small, _), (large, _) = make(family), make(family, num_classes=11)
     assert small.num_features == large.num_features
     assert dict(small.default_cfg) == dict(large.default_cfg)
     assert small.feature_info == large.feature_info
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_jit_equals_eager(name):
-    model, variables, images, output = made(name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_jit_equals_eager(family):
+    model, variables, images, output = made(family)
     assert_close(model.apply(variables, images, train=False), output)
 
 
-@pytest.mark.parametrize("name", [n for n in REPRESENTATIVES if _registry.has_option(n, "remat")])
-def test_remat_equals_plain(name):
-    _, variables, images, _ = made(name)
-    noise = {rate: 0.3 for rate in RATES if _registry.has_option(name, rate)}
-    (model, _), (remat, _) = make(name, **noise), make(name, **noise, remat=True)
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "fully_connected"])
+def test_remat_equals_plain(family):
+    _, variables, images, _ = made(family)
+    noise = {rate: 0.3 for rate in RATES if (family, rate) in NOISY}
+    (model, _), (remat, _) = make(family, **noise), make(family, **noise, remat=True)
 
     def outputs_and_gradients(model):
         def loss(params):
@@ -132,9 +135,9 @@ def test_remat_equals_plain(name):
         assert np.abs(got - wanted).max() <= 1e-4 * max(np.std(wanted), floor)
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_every_parameter_has_a_gradient(name):
-    model, variables, images, _ = made(name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_parameter_has_a_gradient(family):
+    model, variables, images, _ = made(family)
 
     def loss(params):
         return jnp.sum(jnp.sin(model.apply({**variables, "params": params}, images, train=False)))
@@ -145,10 +148,10 @@ def test_every_parameter_has_a_gradient(name):
         assert np.any(np.asarray(gradient) != 0), path
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_bfloat16_computes_in_bfloat16_on_float32_parameters(name):
-    model, _ = make(name, dtype="bfloat16")
-    _, variables, images, output = made(name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_bfloat16_computes_in_bfloat16_on_float32_parameters(family):
+    model, _ = make(family, dtype="bfloat16")
+    _, variables, images, output = made(family)
     fresh = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), images)
     assert {leaf.dtype for leaf in jax.tree.leaves(fresh["params"])} == {jnp.dtype("float32")}
     apply = functools.partial(
@@ -162,19 +165,19 @@ def test_bfloat16_computes_in_bfloat16_on_float32_parameters(name):
     assert_close(got.astype(jnp.float32), output, tolerance=0.1)
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_examples_do_not_see_one_another_in_evaluation(name):
-    model, variables, images, output = made(name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_examples_do_not_see_one_another_in_evaluation(family):
+    model, variables, images, output = made(family)
     assert_close(forward(model, variables, images[2:3]), output[2:3])
     changed = forward(model, variables, images.at[0].set(7.0))
     assert_close(changed[1:], output[1:])
     assert np.abs(changed[0] - output[0]).max() > 1e-3 * np.std(output)
 
 
-@pytest.mark.parametrize(("name", "rate"), NOISY)
-def test_noise_is_a_function_of_the_key(name, rate):
-    model, images = make(name, **{rate: 0.5})
-    _, variables, _, output = made(name)
+@pytest.mark.parametrize(("family", "rate"), NOISY)
+def test_noise_is_a_function_of_the_key(family, rate):
+    model, images = make(family, **{rate: 0.5})
+    _, variables, _, output = made(family)
     first, again, other = (
         forward(model, variables, images, dropout=jax.random.key(seed)) for seed in (3, 3, 4)
     )
@@ -183,18 +186,18 @@ def test_noise_is_a_function_of_the_key(name, rate):
     np.testing.assert_array_equal(forward(model, variables, images), output)
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_saved_and_loaded_variables_compute_the_same(name):
-    model, variables, images, output = made(name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_saved_and_loaded_variables_compute_the_same(family):
+    model, variables, images, output = made(family)
     saved = serialization.to_bytes(variables)
     empty = jax.tree.map(jnp.zeros_like, variables)
     loaded = serialization.from_bytes(empty, saved)
     np.testing.assert_array_equal(forward(model, loaded, images), output)
 
 
-@pytest.mark.parametrize("name", REPRESENTATIVES)
-def test_a_sharded_batch_computes_the_same(name):
-    model, variables, images, output = made(name)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_sharded_batch_computes_the_same(family):
+    model, variables, images, output = made(family)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     images = jax.device_put(images, NamedSharding(mesh, PartitionSpec("data")))
     variables = jax.device_put(variables, NamedSharding(mesh, PartitionSpec()))

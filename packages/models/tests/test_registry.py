@@ -25,8 +25,10 @@ def names(monkeypatch):
 def test_unknown_names_are_answered_with_the_closest():
     with pytest.raises(RegistryError, match=r"Unknown model 'vit_tinny_patch16_224'. Did you mean"):
         scenax.models.create_model("vit_tinny_patch16_224")
-    with pytest.raises(RegistryError, match="'vit_tiny_patch16_224'"):
+    with pytest.raises(RegistryError, match="'vit_tiny_patch16_224'") as error:
         scenax.models.create_model("vit_tinny_patch16_224")
+    assert str(error.value).count(" or ") == 4
+    assert "list_models('vit*') lists" in str(error.value)
 
 
 def test_unknown_options_are_answered_with_the_closest():
@@ -46,12 +48,31 @@ def test_none_keeps_the_default():
     assert scenax.models.create_model("vit_large_patch32_224", num_classes=9).num_classes == 9
 
 
-def test_the_default_tag_is_a_name_too():
-    assert scenax.models.create_model("test_vit.r160_in1k") == scenax.models.create_model(
-        "test_vit"
-    )
-    with pytest.raises(RegistryError, match=r"no tag 'in22k' here.*'test_vit.r160_in1k'"):
-        scenax.models.create_model("test_vit.in22k")
+def test_a_tag_of_published_weights_sets_the_defaults():
+    create_model = scenax.models.create_model
+    assert create_model("test_vit.r160_in1k") == create_model("test_vit")
+    # timm 1.0.31: 21,843 classes of ImageNet-21k; and a default tag without a head.
+    model = create_model("vit_base_patch16_224.augreg_in21k")
+    assert (model.num_classes, model.default_cfg["tag"]) == (21843, "augreg_in21k")
+    assert create_model("vit_base_patch16_224.augreg_in21k", num_classes=5).num_classes == 5
+    assert create_model("vit_huge_patch14_224").default_cfg["tag"] == "orig_in21k"
+    assert create_model("vit_huge_patch14_224").num_classes == 0
+    assert create_model("resnet50.tv_in1k").default_cfg["crop_pct"] == 0.875
+    assert create_model("resnet50").default_cfg["crop_pct"] == 0.95
+
+
+def test_a_tag_without_weights_is_answered_with_the_closest(names):
+    with pytest.raises(RegistryError, match=r"no weights tagged 'tv_in21k'. Did you .*'tv_in1k'"):
+        scenax.models.create_model("resnet50.tv_in21k")
+    with pytest.raises(RegistryError, match=r"tagged 'a'. It has no published weights. Use"):
+        scenax.models.create_model("resnet50t.a")
+
+    @scenax.models.register_model("toy")
+    def toy() -> Toy:
+        return Toy()
+
+    with pytest.raises(RegistryError, match=r"toy is a model of your own.*'.in1k' out"):
+        scenax.models.create_model("toy.in1k")
 
 
 def test_listing():

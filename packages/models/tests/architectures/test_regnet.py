@@ -19,7 +19,7 @@ from scenax.models.architectures import regnet
     ],
 )
 def test_four_numbers_make_the_papers_stages(name, widths, depths):
-    size = regnet.VARIANTS[name].size
+    size = regnet.VARIANTS[name]
     assert size.stages == list(zip(widths, depths, strict=True))
     assert all(width % size.groups(width) == 0 for width in widths)
 

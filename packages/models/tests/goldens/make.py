@@ -21,22 +21,6 @@ import numpy as np
 FOLDER = pathlib.Path(__file__).parent
 SEEDED = runpy.run_path(str(FOLDER / "seeded.py"))
 CATALOG = FOLDER.parents[1] / "src" / "scenax" / "models" / "_catalog.py"
-CFG_KEYS = (  # The entries of timm's that are facts of the model.
-    "architecture",
-    "tag",
-    "hf_hub_id",
-    "input_size",
-    "fixed_input_size",
-    "interpolation",
-    "crop_pct",
-    "crop_mode",
-    "mean",
-    "std",
-    "num_classes",
-    "pool_size",
-    "first_conv",
-    "classifier",
-)
 
 
 def declare_operators() -> None:
@@ -103,11 +87,11 @@ def facts_of(name):
         "parameters": count(model),
         "parameters_headless": count(headless),
         "num_features": model.num_features,
+        "head_hidden_size": model.head_hidden_size,
         "feature_info": [
             [level[key] for key in ("num_chs", "reduction", "module")]
             for level in model.feature_info
         ],
-        "default_cfg": [model.default_cfg.get(key) for key in CFG_KEYS],
     }
 
 
@@ -135,7 +119,6 @@ def main(families: list[str]) -> None:
         lines = ",\n".join(f"{json.dumps(name)}: {compact(facts_of(name))}" for name in mine)
         (FOLDER / f"{family}.facts.json").write_text(
             f'{{"timm": "{timm.__version__}", "torch": "{torch.__version__}", "seed": 0,\n'
-            f'"cfg_keys": {json.dumps(CFG_KEYS)},\n'
             f'"models": {{\n{lines}}}}}\n'
         )
 

@@ -18,10 +18,10 @@ def closest(name: str, names: Iterable[str], count: int = 3) -> list[str]:
     return difflib.get_close_matches(name, list(names), n=count, cutoff=0.5)
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str], count: int = 3) -> str:
     """Returns a sentence with the names closest to ``name``, or with all if none is close."""
     names = sorted(names)
-    found = closest(name, names)
+    found = closest(name, names, count)
     if found:
         return f"Did you mean {' or '.join(map(repr, found))}?"
     listed = ", ".join(map(repr, names[:20])) + (", ..." if len(names) > 20 else "")

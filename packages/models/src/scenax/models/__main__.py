@@ -1,13 +1,11 @@
 """The zoo on the command line: ``python -m scenax.models list 'resnet*'`` and ``show NAME``.
 
 Parameters and multiply-adds are counted from shapes, so nothing is compiled or allocated. Top-1 is
-that of timm's default weights on ImageNet-1k, from its result tables (``published.csv``).
+that of the default weights on ImageNet-1k, in percent (``weights.csv`` has the sources).
 """
 
 import argparse
-import csv
 import functools
-import importlib.resources
 import sys
 from typing import Any, NamedTuple
 
@@ -25,17 +23,7 @@ class Card(NamedTuple):
     """Billions of multiply-adds of one image's forward pass."""
     input_size: tuple[int, int, int]
     """Channels, height and width that the figures are for."""
-    published: dict[str, str]
-    """The default tag's ``tag``, ``top1`` and ``eval_size``, where they are known."""
     model: Any
-
-
-@functools.cache
-def published() -> dict[str, dict[str, str]]:
-    """Returns the published figures by architecture."""
-    text = importlib.resources.files("scenax.models").joinpath("published.csv").read_text("utf-8")
-    lines = [line for line in text.splitlines() if not line.startswith("#")]
-    return {row["architecture"]: row for row in csv.DictReader(lines)}
 
 
 def card(name: str) -> Card:
@@ -59,7 +47,6 @@ def card(name: str) -> Card:
         variables["params"],
         gmacs,
         (channels, size[0], size[1]),
-        published().get(name.partition(".")[0], {}),
         model,
     )
 
@@ -96,7 +83,7 @@ def _list(patterns: list[str]) -> int:
         size = "x".join(map(str, one.input_size[1:]))
         sys.stdout.write(
             f"{name:{width}}  {parameter_count(one.params):13,}  {one.gmacs:7.2f}  {size:>7}  "
-            f"{one.published.get('top1', ''):>6}\n"
+            f"{'' if (top1 := one.model.default_cfg['top1']) is None else f'{top1:.2f}':>6}\n"
         )
         sys.stdout.flush()
     return 0
@@ -108,8 +95,8 @@ def _show(name: str) -> int:
     one = card(name)
     facts = dict(one.model.default_cfg)
     facts |= {"num_features": one.model.num_features, "GMACs": f"{one.gmacs:.2f}"}
-    if one.published:
-        facts["top-1"] = f"{one.published['top1']} % at {one.published['eval_size']} pixels"
+    if (top1 := facts.pop("top1")) is not None:
+        facts["top-1"] = f"{top1} % at {facts.pop('top1_size')} pixels"
     lines = [name, ""]
     lines += [f"  {key:18} {value}" for key, value in facts.items() if value is not None]
     lines += ["", "  feature maps: module, channels, stride"]

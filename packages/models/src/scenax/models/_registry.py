@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scenax.common.registry import Registry, RegistryError, did_you_mean
-from scenax.models import _catalog
+from scenax.models import _catalog, _weights
 
 if TYPE_CHECKING:
     from flax import linen as nn
@@ -49,7 +49,9 @@ def create_model(name: str, **options: Any) -> "nn.Module":
     (2, 10)
 
     Args:
-      name: a name from ``list_models``, with or without its default tag, ``"vit_..._224.tag"``.
+      name: a name from ``list_models``, with or without the tag of published weights, as in
+        ``"resnet50.tv_in1k"``. Without one the defaults are those of the architecture's default
+        tag, whose weights may have no head: ``num_classes`` is 0 then, as in timm.
       **options: options of the architecture.
 
     Raises:
@@ -66,17 +68,22 @@ def create_model(name: str, **options: Any) -> "nn.Module":
             raise TypeError(
                 f"{architecture} has no option {option!r}. {did_you_mean(option, known)}"
             )
-    model = builder(**options)
-    if tag and tag != (default := getattr(model, "default_cfg", {}).get("tag", "")):
+    if architecture in _catalog.families():
+        options["default_cfg"] = _weights.card(architecture, tag)
+    elif tag:
         raise RegistryError(
-            f"{architecture} has no tag {tag!r} here. Use {architecture!r} alone"
-            + (f", or with its default tag, '{architecture}.{default}'." if default else ".")
+            f"{architecture} is a model of your own, for which no weights are published. Leave "
+            f"{'.' + tag!r} out."
         )
-    return model
+    return builder(**options)
 
 
 def list_models(
-    pattern: str | Sequence[str] = "", *, exclude: str | Sequence[str] = ""
+    pattern: str | Sequence[str] = "",
+    *,
+    pretrained: bool = False,
+    exclude: str | Sequence[str] = "",
+    module: str = "",
 ) -> list[str]:
     """Returns the names of architectures in natural order, that is with numbers by their value.
 
@@ -84,20 +91,34 @@ def list_models(
     ['vit_base_patch8_224', 'vit_base_patch16_224', 'vit_base_patch32_224']
     >>> list_models(["vit_giant*", "fully_*"], exclude="vit_*")
     ['fully_connected']
+    >>> list_models("resnet18", pretrained=True)[:2]
+    ['resnet18.a1_in1k', 'resnet18.a2_in1k']
+    >>> list_models("*_b24_*", module="mlp_mixer")
+    []
 
     Args:
       pattern: a name with wildcards as in file names, or several of which one has to match; empty
-        for all.
-      exclude: likewise, names to leave out; empty for none.
+        for all. With ``pretrained`` a pattern is for the name alone, or with its tag.
+      pretrained: whether to list published weights: names with their tags, ``"resnet18.a1_in1k"``.
+      exclude: patterns of names to leave out; empty for none.
+      module: the file of a family, such as ``"resnet"``; empty for all.
     """
-    wanted = _patterns(pattern) or ["*"]
-    names = [
-        name
-        for name in {*_catalog.families(), *_custom}
-        if any(fnmatch.fnmatchcase(name, one) for one in wanted)
-        and not any(fnmatch.fnmatchcase(name, one) for one in _patterns(exclude))
-    ]
-    return sorted(names, key=_natural)
+    families = _catalog.families()
+    names: dict[str, tuple[str, ...]] = {}  # Every name, by all the forms that a pattern is for.
+    for name in {*families, *_custom}:
+        if module and families.get(name, "").rpartition(".")[2] != module:
+            continue
+        if pretrained:
+            names |= {f"{name}.{tag}": (name, f"{name}.{tag}") for tag in _weights.tags(name)}
+        else:
+            names[name] = (name,)
+
+    def matches(forms: tuple[str, ...], patterns: Sequence[str]) -> bool:
+        return any(fnmatch.fnmatchcase(form, one) for form in forms for one in patterns)
+
+    wanted, unwanted = _patterns(pattern) or ["*"], _patterns(exclude)
+    found = [n for n, forms in names.items() if matches(forms, wanted)]
+    return sorted((n for n in found if not matches(names[n], unwanted)), key=_natural)
 
 
 def register_model(name: str) -> Callable[[Builder], Builder]:
@@ -151,7 +172,10 @@ def _builder(name: str) -> Callable[..., Any]:
         return _custom.get(name)
     if name in (families := _catalog.families()):
         return functools.partial(importlib.import_module(families[name]).build, name)
-    raise RegistryError(f"Unknown model {name!r}. {did_you_mean(name, {*families, *_custom})}")
+    raise RegistryError(
+        f"Unknown model {name!r}. {did_you_mean(name, {*families, *_custom}, count=5)} "
+        f"scenax.models.list_models({name.partition('_')[0] + '*'!r}) lists names by wildcards."
+    )
 
 
 def _options_of(builder: Callable[..., Any]) -> set[str] | None:

@@ -16,12 +16,11 @@ from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from scenax.models import _options
+from scenax.models.architectures._architecture import Architecture, Level
 from scenax.models.layers.drop_path import DropPath
-from scenax.models.layers.global_pool import POOLS, check_pool, global_pool
+from scenax.models.layers.global_pool import POOLS, global_pool
 
 STEMS = ("patch", "overlap", "overlap_tiered")
 NORMS = ("layernorm", "rmsnorm")
@@ -68,19 +67,6 @@ class Size:
             raise ValueError("There is no head_hidden_size with head_norm_first=True.")
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A name in the zoo: a size, and timm's default weights for it with their input."""
-
-    size: Size
-    tag: str
-    img_size: int = 224
-    crop_pct: float = 0.875
-    mean: tuple[float, float, float] = _options.IMAGENET_MEAN
-    std: tuple[float, float, float] = _options.IMAGENET_STD
-    crop_mode: str = "center"
-
-
 Fields = dict[str, Any]
 TEST = Size((1, 2, 4, 2), (24, 32, 48, 64), norm_eps=1e-5, act_layer="gelu_tanh")  # timm's
 TEST2 = Size((1, 1, 1, 1), (32, 64, 96, 128), norm_eps=1e-5, act_layer="gelu_tanh")
@@ -100,43 +86,37 @@ CONV: Fields = {"conv_mlp": True}
 OVERLAP: Fields = {"conv_mlp": True, "stem_type": "overlap"}
 TIERED: Fields = {"conv_mlp": True, "stem_type": "overlap_tiered"}
 V2: Fields = {"use_grn": True, "ls_init_value": 0.0}
-HALF: Fields = {"mean": _options.HALF, "std": _options.HALF}
-CLIP: Fields = {"crop_pct": 1.0, "mean": _options.CLIP_MEAN, "std": _options.CLIP_STD}
 
 VARIANTS = {
-    "test_convnext2": Variant(TEST2, "r160_in1k", 160, 0.95, **HALF),
-    "test_convnext": Variant(TEST, "r160_in1k", 160, 0.95, **HALF),
-    "test_convnext3": Variant(TEST3, "r160_in1k", 160, 0.95, **HALF),
-    "convnext_atto": Variant(Size(**ATTO, **CONV), "d2_in1k"),
-    "convnext_atto_ols": Variant(Size(**ATTO, **TIERED), "a2_in1k"),
-    "convnext_atto_rms": Variant(Size(**ATTO, **CONV, norm_layer="rmsnorm"), "untrained"),
-    "convnext_femto": Variant(Size(**FEMTO, **CONV), "d1_in1k"),
-    "convnext_femto_ols": Variant(Size(**FEMTO, **TIERED), "d1_in1k"),
-    "convnext_pico": Variant(Size(**PICO, **CONV), "d1_in1k"),
-    "convnext_pico_ols": Variant(Size(**PICO, **TIERED), "d1_in1k", 224, 0.95),
-    "convnext_nano": Variant(Size(**NANO, **CONV), "in12k_ft_in1k", 224, 0.95),
-    "convnext_nano_ols": Variant(Size(**NANO, **OVERLAP), "d1h_in1k", 224, 0.95),
-    "convnext_tiny": Variant(Size(**TINY), "in12k_ft_in1k", 224, 0.95),
-    "convnext_tiny_hnf": Variant(Size(**TINY, **CONV, head_norm_first=True), "a2h_in1k", 224, 0.95),
-    "convnext_small": Variant(Size(**SMALL), "in12k_ft_in1k", 224, 0.95),
-    "convnext_base": Variant(Size(**BASE), "fb_in22k_ft_in1k"),
-    "convnext_large": Variant(Size(**LARGE), "fb_in22k_ft_in1k"),
-    "convnext_large_mlp": Variant(
-        Size(**LARGE, head_hidden_size=1536), "clip_laion2b_soup_ft_in12k_in1k_320", 320, **CLIP
-    ),
-    "convnext_xlarge": Variant(Size(**XLARGE), "fb_in22k_ft_in1k"),
-    "convnext_xxlarge": Variant(Size(**XXLARGE), "clip_laion2b_soup_ft_in1k", 256, **CLIP),
-    "convnextv2_atto": Variant(Size(**ATTO, **CONV, **V2), "fcmae_ft_in1k"),
-    "convnextv2_femto": Variant(Size(**FEMTO, **CONV, **V2), "fcmae_ft_in1k"),
-    "convnextv2_pico": Variant(Size(**PICO, **CONV, **V2), "fcmae_ft_in1k"),
-    "convnextv2_nano": Variant(Size(**NANO, **CONV, **V2), "fcmae_ft_in22k_in1k"),
-    "convnextv2_tiny": Variant(Size(**TINY, **V2), "fcmae_ft_in22k_in1k"),
-    "convnextv2_small": Variant(Size(**SMALL, **V2), "untrained"),
-    "convnextv2_base": Variant(Size(**BASE, **V2), "fcmae_ft_in22k_in1k"),
-    "convnextv2_large": Variant(Size(**LARGE, **V2), "fcmae_ft_in22k_in1k"),
-    "convnextv2_huge": Variant(
-        Size(**HUGE, **V2), "fcmae_ft_in22k_in1k_384", 384, 1.0, crop_mode="squash"
-    ),
+    "test_convnext2": TEST2,
+    "test_convnext": TEST,
+    "test_convnext3": TEST3,
+    "convnext_atto": Size(**ATTO, **CONV),
+    "convnext_atto_ols": Size(**ATTO, **TIERED),
+    "convnext_atto_rms": Size(**ATTO, **CONV, norm_layer="rmsnorm"),
+    "convnext_femto": Size(**FEMTO, **CONV),
+    "convnext_femto_ols": Size(**FEMTO, **TIERED),
+    "convnext_pico": Size(**PICO, **CONV),
+    "convnext_pico_ols": Size(**PICO, **TIERED),
+    "convnext_nano": Size(**NANO, **CONV),
+    "convnext_nano_ols": Size(**NANO, **OVERLAP),
+    "convnext_tiny": Size(**TINY),
+    "convnext_tiny_hnf": Size(**TINY, **CONV, head_norm_first=True),
+    "convnext_small": Size(**SMALL),
+    "convnext_base": Size(**BASE),
+    "convnext_large": Size(**LARGE),
+    "convnext_large_mlp": Size(**LARGE, head_hidden_size=1536),
+    "convnext_xlarge": Size(**XLARGE),
+    "convnext_xxlarge": Size(**XXLARGE),
+    "convnextv2_atto": Size(**ATTO, **CONV, **V2),
+    "convnextv2_femto": Size(**FEMTO, **CONV, **V2),
+    "convnextv2_pico": Size(**PICO, **CONV, **V2),
+    "convnextv2_nano": Size(**NANO, **CONV, **V2),
+    "convnextv2_tiny": Size(**TINY, **V2),
+    "convnextv2_small": Size(**SMALL, **V2),
+    "convnextv2_base": Size(**BASE, **V2),
+    "convnextv2_large": Size(**LARGE, **V2),
+    "convnextv2_huge": Size(**HUGE, **V2),
 }
 
 # timm cuts its normal off at 2, which is 100 standard deviations: not at all.
@@ -144,42 +124,12 @@ _conv = functools.partial(nn.Conv, kernel_init=nn.initializers.normal(0.02))
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
-def build(
-    name: str,
-    *,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
-    **fields: Any,
-) -> "ConvNeXt":
-    """Returns a variant; see ``scenax.models.create_model``.
-
-    ``fields`` are the module's, and the size's, which replace single numbers of the variant's.
-    """
-    variant = VARIANTS[name]
-    size, fields = _options.resized(variant.size, fields)
-    levels = len(size.dims)
-    return ConvNeXt(
-        size=size,
-        out_indices=_options.feature_indices(
-            levels, features_only=features_only, out_indices=out_indices, default=levels
-        ),
-        default_cfg=_options.default_cfg(
-            name,
-            tag=variant.tag,
-            img_size=_options.pair(variant.img_size),
-            crop_pct=variant.crop_pct,
-            crop_mode=variant.crop_mode,
-            mean=variant.mean,
-            std=variant.std,
-            pool_size=_options.pair(variant.img_size // 32),
-            first_conv="stem.0",
-            classifier="head.fc",
-        ),
-        **fields,
-    )
+def build(name: str, *, features_only: bool = False, **options: Any) -> "ConvNeXt":
+    """Returns a variant; see ``scenax.models.create_model``."""
+    return ConvNeXt.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class ConvNeXt(nn.Module):
+class ConvNeXt(Architecture, kw_only=True):
     """A stem of stride 4, stages of depthwise and pointwise layers, pool, norm and a linear layer.
 
     Raises:
@@ -187,42 +137,16 @@ class ConvNeXt(nn.Module):
     """
 
     size: Size
-    in_chans: int = 3
-    num_classes: int = 1000
-    """Width of the head's output; 0 for no head."""
-    global_pool: str = "avg"
-    """``"avg"``, ``"max"``, ``"avgmax"``, ``""`` (none); ``"catavgmax"`` if the norm is first."""
-    out_indices: tuple[int, ...] | None = None
-    """Stages whose outputs are returned instead of logits; later ones do not exist then."""
-    drop_rate: float = 0.0
-    """Dropout in front of the head."""
-    drop_path_rate: float = 0.0
-    """Stochastic depth of the last block; it grows linearly from 0 at the first."""
-    dtype: Any = jnp.float32
-    """Of the computation; parameters are float32, and so are norms."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
-    default_cfg: FrozenDict[str, Any] = FrozenDict()
-
-    def __post_init__(self) -> None:
-        """Checks what a user chose."""
-        pooled_first = ("avg", "max", "avgmax", "")
-        check_pool(self.global_pool, POOLS if self.size.head_norm_first else pooled_first)
-        super().__post_init__()
 
     @property
-    def num_features(self) -> int:
-        """Channels of the last map."""
-        return self.size.dims[-1]
+    def pools(self) -> tuple[str, ...]:
+        """Ways to pool; a norm that comes after the pool knows the channels of one map only."""
+        return POOLS if self.size.head_norm_first else ("avg", "max", "avgmax", "")
 
     @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and timm's module name of each feature map that can be had, or is."""
-        dims = self.size.dims
-        return [
-            {"num_chs": dims[i], "reduction": 4 << i, "module": f"stages.{i}"}
-            for i in (range(len(dims)) if self.out_indices is None else self.out_indices)
-        ]
+    def levels(self) -> list[Level]:
+        """The output of every stage, before any norm."""
+        return [(c, 4 << i, f"stages.{i}") for i, c in enumerate(self.size.dims)]
 
     @nn.compact
     def __call__(
@@ -241,16 +165,16 @@ class ConvNeXt(nn.Module):
         Raises:
           ValueError: if the images have another number of channels.
         """
-        _options.check_channels("ConvNeXt", x.shape[-1], self.in_chans)
-        size, wanted, dtype = self.size, self.out_indices, self.dtype
+        self.check_images(x.shape)
+        size, dtype = self.size, self.dtype
         x = _stem(x, size, dtype)
         maps = []
-        for i in range(len(size.dims) if wanted is None else max(wanted) + 1):
+        for i in range(self.depth_needed):
             stage = Stage(size, i, self.drop_path_rate, self.remat, dtype, name=f"stages_{i}")
             x = stage(x, train=train)
             maps.append(x)
-        if wanted is not None:
-            return [maps[i] for i in wanted]
+        if self.out_indices is not None:
+            return [maps[i] for i in self.out_indices]
         if size.head_norm_first:
             x = _norm(x, size, dtype, "norm_pre")
         head = Head(size, self.num_classes, self.global_pool, self.drop_rate, dtype, name="head")

@@ -7,15 +7,13 @@ Letters in shapes: b batch, k classes.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
 from jaxtyping import Array, Float
-
-from scenax.models import _options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +29,7 @@ VARIANTS = {"fully_connected": Size((20, 10))}
 def build(
     name: str,
     *,
+    default_cfg: Mapping[str, Any],
     hid_sizes: int | Sequence[int] | None = None,
     features_only: bool = False,
     **fields: Any,
@@ -47,14 +46,7 @@ def build(
     hid_sizes = VARIANTS[name].hid_sizes if hid_sizes is None else hid_sizes
     return FullyConnected(
         hid_sizes=(hid_sizes,) if isinstance(hid_sizes, int) else tuple(hid_sizes),
-        default_cfg=_options.default_cfg(
-            name,
-            tag="untrained",
-            img_size=(32, 32),
-            classifier="head",
-            mean=_options.HALF,
-            std=_options.HALF,
-        ),
+        default_cfg=FrozenDict(default_cfg),
         **fields,
     )
 

@@ -11,15 +11,13 @@ Letters in shapes: b batch, h w map, c channels, n tokens (positions row by row)
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from scenax.models import _options
+from scenax.models.architectures._architecture import Architecture, Level
 from scenax.models.architectures._token_mixers import HEAD_DIM, TOKEN_MIXERS, StarRelu
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -31,8 +29,9 @@ class Size:
 
     depths: tuple[int, ...]
     dims: tuple[int, ...]
-    token_mixers: tuple[str, ...] = ("pooling",) * 4
-    """For each stage a key of ``TOKEN_MIXERS``."""
+    token_mixers: str | tuple[str, ...] = "pooling"
+    """A key of ``TOKEN_MIXERS``: ``"identity"``, ``"pooling"``, ``"attention"``, ``"sep_conv"`` or
+    ``"spatial_mlp"`` (whose weights depend on the image's size); or one for each stage."""
     paper: str = "2210.13452"
     """``"2111.11418"``: GELU, biases, layer scale, no norm between stages; ``"2210.13452"``:
     StarReLU, no biases, scaled residuals in the last two stages, norms between stages."""
@@ -43,25 +42,23 @@ class Size:
     mlp_head: bool = False
     """Whether the head is an MLP, and not one linear layer."""
 
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A name in the zoo: a size, and how images are cut for timm's default weights."""
-
-    size: Size
-    crop_pct: float = 1.0
+    @property
+    def mixers(self) -> tuple[str, ...]:
+        """The mixer of each stage."""
+        if isinstance(self.token_mixers, str):
+            return (self.token_mixers,) * len(self.depths)
+        return self.token_mixers
 
 
 PAPERS = ("2111.11418", "2210.13452")
 NORMS = ("layer", "group")
 HEAD_NORMS = ("pooled_layer", "group")
-POOLS = ("avg", "max", "avgmax", "")
 
 S = (64, 128, 320, 512)
 M = (96, 192, 384, 768)
 M_2 = (96, 192, 384, 576)  # 2210.13452, table 1
 B = (128, 256, 512, 768)
-CONV = ("sep_conv",) * 4
+CONV = "sep_conv"
 CONV_ATTENTION = ("sep_conv", "sep_conv", "attention", "attention")
 
 
@@ -70,24 +67,24 @@ def _pool(depths: tuple[int, ...], dims: tuple[int, ...], layer_scale: float) ->
 
 
 VARIANTS = {
-    "poolformer_s12": Variant(_pool((2, 2, 6, 2), S, 1e-5), 0.9),  # 2111.11418, table 1
-    "poolformer_s24": Variant(_pool((4, 4, 12, 4), S, 1e-5), 0.9),
-    "poolformer_s36": Variant(_pool((6, 6, 18, 6), S, 1e-6), 0.9),
-    "poolformer_m36": Variant(_pool((6, 6, 18, 6), M, 1e-6), 0.95),
-    "poolformer_m48": Variant(_pool((8, 8, 24, 8), M, 1e-6), 0.95),
-    "poolformerv2_s12": Variant(Size((2, 2, 6, 2), S, norm="group")),  # 2210.13452
-    "poolformerv2_s24": Variant(Size((4, 4, 12, 4), S, norm="group")),
-    "poolformerv2_s36": Variant(Size((6, 6, 18, 6), S, norm="group")),
-    "poolformerv2_m36": Variant(Size((6, 6, 18, 6), M, norm="group")),
-    "poolformerv2_m48": Variant(Size((8, 8, 24, 8), M, norm="group")),
-    "convformer_s18": Variant(Size((3, 3, 9, 3), S, CONV, mlp_head=True)),  # 2210.13452, table 1
-    "convformer_s36": Variant(Size((3, 12, 18, 3), S, CONV, mlp_head=True)),
-    "convformer_m36": Variant(Size((3, 12, 18, 3), M_2, CONV, mlp_head=True)),
-    "convformer_b36": Variant(Size((3, 12, 18, 3), B, CONV, mlp_head=True)),
-    "caformer_s18": Variant(Size((3, 3, 9, 3), S, CONV_ATTENTION, mlp_head=True)),
-    "caformer_s36": Variant(Size((3, 12, 18, 3), S, CONV_ATTENTION, mlp_head=True)),
-    "caformer_m36": Variant(Size((3, 12, 18, 3), M_2, CONV_ATTENTION, mlp_head=True)),
-    "caformer_b36": Variant(Size((3, 12, 18, 3), B, CONV_ATTENTION, mlp_head=True)),
+    "poolformer_s12": _pool((2, 2, 6, 2), S, 1e-5),  # 2111.11418, table 1
+    "poolformer_s24": _pool((4, 4, 12, 4), S, 1e-5),
+    "poolformer_s36": _pool((6, 6, 18, 6), S, 1e-6),
+    "poolformer_m36": _pool((6, 6, 18, 6), M, 1e-6),
+    "poolformer_m48": _pool((8, 8, 24, 8), M, 1e-6),
+    "poolformerv2_s12": Size((2, 2, 6, 2), S, norm="group"),  # 2210.13452
+    "poolformerv2_s24": Size((4, 4, 12, 4), S, norm="group"),
+    "poolformerv2_s36": Size((6, 6, 18, 6), S, norm="group"),
+    "poolformerv2_m36": Size((6, 6, 18, 6), M, norm="group"),
+    "poolformerv2_m48": Size((8, 8, 24, 8), M, norm="group"),
+    "convformer_s18": Size((3, 3, 9, 3), S, CONV, mlp_head=True),  # 2210.13452, table 1
+    "convformer_s36": Size((3, 12, 18, 3), S, CONV, mlp_head=True),
+    "convformer_m36": Size((3, 12, 18, 3), M_2, CONV, mlp_head=True),
+    "convformer_b36": Size((3, 12, 18, 3), B, CONV, mlp_head=True),
+    "caformer_s18": Size((3, 3, 9, 3), S, CONV_ATTENTION, mlp_head=True),
+    "caformer_s36": Size((3, 12, 18, 3), S, CONV_ATTENTION, mlp_head=True),
+    "caformer_m36": Size((3, 12, 18, 3), M_2, CONV_ATTENTION, mlp_head=True),
+    "caformer_b36": Size((3, 12, 18, 3), B, CONV_ATTENTION, mlp_head=True),
 }
 
 # timm cuts its normal off at 2, which is 100 standard deviations: not at all.
@@ -95,53 +92,12 @@ _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 _conv = functools.partial(nn.Conv, kernel_init=nn.initializers.normal(0.02))
 
 
-def build(
-    name: str,
-    *,
-    num_classes: int | None = None,
-    token_mixers: str | Sequence[str] | None = None,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
-    **fields: Any,
-) -> "MetaFormer":
-    """Returns a variant; see ``scenax.models.create_model``.
-
-    Args:
-      name: a key of ``VARIANTS``.
-      num_classes: width of the head; 0 for none.
-      token_mixers: of each stage, or one for all: ``"identity"``, ``"pooling"``, ``"attention"``,
-        ``"sep_conv"`` or ``"spatial_mlp"``, whose weights depend on the image's size.
-      features_only: whether to return feature maps instead of logits.
-      out_indices: which stages' maps, or how many of the last stages; by default all.
-      **fields: others of ``MetaFormer`` and ``Size``.
-    """
-    variant = VARIANTS[name]
-    size, fields = _options.resized(variant.size, fields)
-    if token_mixers is not None:
-        one = isinstance(token_mixers, str)
-        mixers = (token_mixers,) * len(size.depths) if one else tuple(token_mixers)
-        size = dataclasses.replace(size, token_mixers=mixers)
-    stages = len(size.depths)
-    return MetaFormer(
-        size=size,
-        num_classes=1000 if num_classes is None else num_classes,
-        out_indices=_options.feature_indices(
-            stages, features_only=features_only, out_indices=out_indices, default=stages
-        ),
-        default_cfg=_options.default_cfg(
-            name,
-            tag="sail_in1k",
-            img_size=(224, 224),
-            crop_pct=variant.crop_pct,
-            pool_size=(7, 7),
-            first_conv="stem.conv",
-            classifier="head.fc.fc2" if variant.size.mlp_head else "head.fc",
-        ),
-        **fields,
-    )
+def build(name: str, *, features_only: bool = False, **options: Any) -> "MetaFormer":
+    """Returns a variant; see ``scenax.models.create_model``."""
+    return MetaFormer.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class MetaFormer(nn.Module):
+class MetaFormer(Architecture, kw_only=True):
     """A stem and four stages of blocks, each halving the map; pooling, a norm and a head.
 
     Raises:
@@ -149,61 +105,38 @@ class MetaFormer(nn.Module):
     """
 
     size: Size
-    in_chans: int = 3
-    num_classes: int = 1000
-    """Width of the head's output; 0 for no head."""
-    global_pool: str = "avg"
-    """``"avg"``, ``"max"``, ``"avgmax"`` (their mean), or ``""`` for the map."""
     head_norm: str = "pooled_layer"
     """``"pooled_layer"``: a layer norm of what was pooled, as in timm; ``"group"``: of PoolFormer's
     authors, a group norm of the map, which is pooled then. The same weights give other outputs."""
-    out_indices: tuple[int, ...] | None = None
-    """Stages whose outputs are returned instead of logits; later stages do not exist then."""
-    drop_rate: float = 0.0
-    """Dropout in front of the last layer."""
-    drop_path_rate: float = 0.0
-    """Stochastic depth of the last block; it grows linearly from 0 at the first."""
-    dtype: Any = jnp.float32
-    """Of the computation; parameters are float32, and so are norms and the softmax."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
-    default_cfg: FrozenDict[str, Any] = FrozenDict()
 
     def __post_init__(self) -> None:
         """Checks what a user chose."""
         size = self.size
-        if not len(size.depths) == len(size.dims) == len(size.token_mixers):
+        if not len(size.depths) == len(size.dims) == len(size.mixers):
             raise ValueError(
                 "depths, dims and token_mixers need one entry for each stage, got "
                 f"{size.depths}, {size.dims} and {size.token_mixers}."
             )
-        chosen = {
-            f"token_mixers[{i}]": (m, tuple(TOKEN_MIXERS)) for i, m in enumerate(size.token_mixers)
-        }
+        chosen = {f"token_mixers[{i}]": (m, tuple(TOKEN_MIXERS)) for i, m in enumerate(size.mixers)}
         chosen |= {"paper": (size.paper, PAPERS), "norm": (size.norm, NORMS)}
         chosen |= {"head_norm": (self.head_norm, HEAD_NORMS)}
-        chosen |= {"global_pool": (self.global_pool, POOLS)}
         for option, (value, known) in chosen.items():
             if value not in known:
                 raise ValueError(f"{option} has to be one of {known}, got {value!r}.")
-        for width, mixer in zip(size.dims, size.token_mixers, strict=True):
+        for width, mixer in zip(size.dims, size.mixers, strict=True):
             if mixer == "attention" and width % HEAD_DIM:
                 raise ValueError(f"Attention needs dims that divide by {HEAD_DIM}, got {width}.")
         super().__post_init__()
 
     @property
-    def num_features(self) -> int:
-        """Width of the features."""
-        return self.size.dims[-1]
+    def pools(self) -> tuple[str, ...]:
+        """Ways to make one vector of the map or tokens."""
+        return ("avg", "max", "avgmax", "")
 
     @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and timm's module name of each feature map that can be had, or is."""
-        indices = range(len(self.size.depths)) if self.out_indices is None else self.out_indices
-        return [
-            {"num_chs": self.size.dims[i], "reduction": 2 ** (i + 2), "module": f"stages.{i}"}
-            for i in indices
-        ]
+    def levels(self) -> list[Level]:
+        """The output of every stage."""
+        return [(c, 4 << i, f"stages.{i}") for i, c in enumerate(self.size.dims)]
 
     @nn.compact
     def __call__(
@@ -219,13 +152,12 @@ class MetaFormer(nn.Module):
           ``[b, k]``, or ``[b, c]`` without a head; ``[b, h / 32, w / 32, ...]`` if ``global_pool``
           is ``""``. Maps are ``[b, h / stride, w / stride, c]``.
         """
-        _options.check_channels("MetaFormer", x.shape[-1], self.in_chans)
-        size, past = self.size, 0
+        self.check_images(x.shape)
+        size, past, total = self.size, 0, sum(self.size.depths)
         x = Downsample(size.dims[0], 7, 4, 2, size.paper, self.dtype, name="stem")(x)
         maps = []
-        for i in range(len(size.depths) if self.out_indices is None else max(self.out_indices) + 1):
-            last = max(sum(size.depths) - 1, 1)
-            rates = tuple(self.drop_path_rate * (past + j) / last for j in range(size.depths[i]))
+        for i in range(self.depth_needed):
+            rates = tuple(self.drop_path_of(past + j, total) for j in range(size.depths[i]))
             past += size.depths[i]
             x = Stage(size, i, rates, self.dtype, remat=self.remat, name=f"stages_{i}")(x, train)
             if self.out_indices is not None and i in self.out_indices:
@@ -300,7 +232,7 @@ class Block(nn.Module):
         train: bool,  # noqa: FBT001 (nn.remat would trace it as a keyword argument)
     ) -> Float[Array, "b h w c"]:
         """Returns the map after the block."""
-        size, mixer = self.size, self.size.token_mixers[self.index]
+        size, mixer = self.size, self.size.mixers[self.index]
         first = size.paper == "2111.11418"
         drop_path = DropPath(self.drop_path)
         # As in timm: linear layers after attention, 1 x 1 convolutions after the others.

@@ -12,15 +12,13 @@ k classes.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from scenax.models import _options
+from scenax.models.architectures._architecture import Architecture, Level, check_patches
 from scenax.models.layers.drop_path import DropPath
 
 
@@ -38,20 +36,8 @@ class Size:
     """Hidden width of the mixers' MLP over the tokens, in widths."""
     layer_scale: float = 1e-4
     """Initial scale of ResMLP's branches."""
+    patch_size: int = 16
 
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A name in the zoo: a size, a patch size, and timm's default weights for 224 x 224 pixels."""
-
-    size: Size
-    patch_size: int
-    tag: str = "untrained"
-    mean: tuple[float, float, float] = _options.HALF
-    std: tuple[float, float, float] = _options.HALF
-
-
-_IMAGENET = (_options.IMAGENET_MEAN, _options.IMAGENET_STD)
 
 SMALL = Size(512, 8)  # 2105.01601, table 1
 BASE = Size(768, 12)  # 2105.01601, table 1
@@ -61,29 +47,28 @@ GMIXER_24 = dataclasses.replace(GMIXER, num_blocks=24)
 RES = Size(384, 12, "resmlp")  # 2105.03404, table 1
 RES_24 = dataclasses.replace(RES, num_blocks=24, layer_scale=1e-5)
 RES_36 = dataclasses.replace(RES, num_blocks=36, layer_scale=1e-6)
-RES_BIG = dataclasses.replace(RES, embed_dim=768, num_blocks=24, layer_scale=1e-6)
+RES_BIG = dataclasses.replace(RES, embed_dim=768, num_blocks=24, layer_scale=1e-6, patch_size=8)
 GMLP = Size(128, 30, "gmlp", mlp_ratio=6.0)  # 2105.08050, table 1
 
 VARIANTS = {
-    "mixer_s16_224": Variant(SMALL, 16),
-    "mixer_s32_224": Variant(SMALL, 32),
-    "mixer_b32_224": Variant(BASE, 32),
-    "mixer_b16_224": Variant(BASE, 16, "goog_in21k_ft_in1k"),
-    "mixer_l32_224": Variant(LARGE, 32),
-    "mixer_l16_224": Variant(LARGE, 16, "goog_in21k_ft_in1k"),
-    "gmixer_12_224": Variant(GMIXER, 16, "untrained", *_IMAGENET),
-    "gmixer_24_224": Variant(GMIXER_24, 16, "ra3_in1k", *_IMAGENET),
-    "resmlp_12_224": Variant(RES, 16, "fb_in1k", *_IMAGENET),
-    "resmlp_24_224": Variant(RES_24, 16, "fb_in1k", *_IMAGENET),
-    "resmlp_36_224": Variant(RES_36, 16, "fb_in1k", *_IMAGENET),
-    "resmlp_big_24_224": Variant(RES_BIG, 8, "fb_in1k", *_IMAGENET),
-    "gmlp_ti16_224": Variant(GMLP, 16),
-    "gmlp_s16_224": Variant(dataclasses.replace(GMLP, embed_dim=256), 16, "ra3_in1k"),
-    "gmlp_b16_224": Variant(dataclasses.replace(GMLP, embed_dim=512), 16),
+    "mixer_s16_224": SMALL,
+    "mixer_s32_224": dataclasses.replace(SMALL, patch_size=32),
+    "mixer_b32_224": dataclasses.replace(BASE, patch_size=32),
+    "mixer_b16_224": BASE,
+    "mixer_l32_224": dataclasses.replace(LARGE, patch_size=32),
+    "mixer_l16_224": LARGE,
+    "gmixer_12_224": GMIXER,
+    "gmixer_24_224": GMIXER_24,
+    "resmlp_12_224": RES,
+    "resmlp_24_224": RES_24,
+    "resmlp_36_224": RES_36,
+    "resmlp_big_24_224": RES_BIG,
+    "gmlp_ti16_224": GMLP,
+    "gmlp_s16_224": dataclasses.replace(GMLP, embed_dim=256),
+    "gmlp_b16_224": dataclasses.replace(GMLP, embed_dim=512),
 }
 
 BLOCKS = ("mixer", "gmixer", "resmlp", "gmlp")
-POOLS = ("avg", "")
 
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform())
 
@@ -94,106 +79,42 @@ def _norm(x: Array, dtype: Any, name: str, epsilon: float = 1e-6) -> Array:
     return norm(x.astype(jnp.float32)).astype(dtype)
 
 
-def build(
-    name: str,
-    *,
-    img_size: int | Sequence[int] | None = None,
-    patch_size: int | None = None,
-    num_classes: int | None = None,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
-    **fields: Any,
-) -> "MlpMixer":
-    """Returns a variant; see ``scenax.models.create_model``.
-
-    Args:
-      name: a key of ``VARIANTS``.
-      img_size: height and width, or one number for both; the weights depend on it.
-      patch_size: side of a patch.
-      num_classes: width of the head; 0 for none.
-      features_only: whether to return feature maps instead of logits.
-      out_indices: which blocks' maps, or how many of the last blocks; by default 3.
-      **fields: others of ``MlpMixer`` and ``Size``.
-    """
-    variant = VARIANTS[name]
-    size, fields = _options.resized(variant.size, fields)
-    return MlpMixer(
-        size=size,
-        img_size=_options.pair(224 if img_size is None else img_size),
-        patch_size=variant.patch_size if patch_size is None else patch_size,
-        num_classes=1000 if num_classes is None else num_classes,
-        out_indices=_options.feature_indices(
-            size.num_blocks, features_only=features_only, out_indices=out_indices, default=3
-        ),
-        default_cfg=_options.default_cfg(
-            name,
-            tag=variant.tag,
-            img_size=(224, 224),
-            fixed_input_size=True,
-            mean=variant.mean,
-            std=variant.std,
-            first_conv="stem.proj",
-            classifier="head",
-        ),
-        **fields,
-    )
+def build(name: str, *, features_only: bool = False, **options: Any) -> "MlpMixer":
+    """Returns a variant; see ``scenax.models.create_model``."""
+    return MlpMixer.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class MlpMixer(nn.Module):
+class MlpMixer(Architecture, kw_only=True):
     """Patches, equal blocks at one width, a norm, their mean and one linear layer.
 
     Raises:
       ValueError: if the patch does not divide the image, or if there is no such pool or block.
     """
 
+    default_maps: ClassVar = 3
+
     size: Size
     img_size: tuple[int, int]
-    patch_size: int
-    in_chans: int = 3
-    num_classes: int = 1000
-    """Width of the head's output; 0 for no head."""
-    global_pool: str = "avg"
-    """``"avg"``, or ``""`` for all tokens."""
-    out_indices: tuple[int, ...] | None = None
-    """Blocks whose outputs are returned instead of logits; later blocks do not exist then."""
-    drop_rate: float = 0.0
-    """Dropout in front of the head."""
     drop_path_rate: float = 0.0
     """Stochastic depth, equal in all blocks, as timm has it."""
-    dtype: Any = jnp.float32
-    """Of the computation; parameters are float32, and so are norms."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
-    default_cfg: FrozenDict[str, Any] = FrozenDict()
 
     def __post_init__(self) -> None:
         """Checks what a user chose."""
-        patch, (height, width) = self.patch_size, self.img_size
-        if patch < 1 or height % patch or width % patch:
-            raise ValueError(
-                f"A mixer with patches of {patch} needs an image whose sides divide by {patch}, "
-                f"got {height}x{width}. Resize or pad in the input pipeline, or choose another "
-                "patch size."
-            )
-        if self.global_pool not in POOLS:
-            raise ValueError(f"global_pool has to be one of {POOLS}, got {self.global_pool!r}.")
+        check_patches("Mixer", self.size.patch_size, self.img_size)
         if self.size.block not in BLOCKS:
             raise ValueError(f"block has to be one of {BLOCKS}, got {self.size.block!r}.")
         super().__post_init__()
 
     @property
-    def num_features(self) -> int:
-        """Width of the features."""
-        return self.size.embed_dim
+    def pools(self) -> tuple[str, ...]:
+        """Ways to make one vector of the map or tokens."""
+        return ("avg", "")
 
     @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and timm's module name of each feature map that can be had, or is."""
-        indices = range(self.size.num_blocks) if self.out_indices is None else self.out_indices
-        return [
-            {"num_chs": self.size.embed_dim, "reduction": self.patch_size, "module": f"blocks.{i}"}
-            for i in indices
-        ]
+    def levels(self) -> list[Level]:
+        """The output of every block, before the last norm."""
+        size = self.size
+        return [(size.embed_dim, size.patch_size, f"blocks.{i}") for i in range(size.num_blocks)]
 
     @nn.compact
     def __call__(
@@ -212,15 +133,15 @@ class MlpMixer(nn.Module):
         Raises:
           ValueError: if the images are of another shape.
         """
-        _options.check_images("mixer", x.shape, (*self.img_size, self.in_chans))
+        self.check_images(x.shape)
         size = self.size
-        rows, cols = (side // self.patch_size for side in self.img_size)
+        rows, cols = (side // size.patch_size for side in self.img_size)
 
-        x = PatchEmbed(size.embed_dim, self.patch_size, self.dtype, name="stem")(x)
+        x = PatchEmbed(size.embed_dim, size.patch_size, self.dtype, name="stem")(x)
         kind = {"resmlp": ResBlock, "gmlp": GatingBlock}.get(size.block, MixerBlock)
         make_block = nn.remat(kind, static_argnums=(2,)) if self.remat else kind
         maps = []
-        for i in range(size.num_blocks if self.out_indices is None else max(self.out_indices) + 1):
+        for i in range(self.depth_needed):
             x = make_block(size, self.drop_path_rate, self.dtype, name=f"blocks_{i}")(x, train)
             if self.out_indices is not None and i in self.out_indices:
                 maps.append(x.reshape(x.shape[0], rows, cols, size.embed_dim))

@@ -14,17 +14,15 @@ import collections
 import dataclasses
 import functools
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from scenax.models import _options
+from scenax.models.architectures._architecture import Architecture, Level
 from scenax.models.layers.drop_path import DropPath
-from scenax.models.layers.global_pool import check_pool, global_pool
+from scenax.models.layers.global_pool import global_pool
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,87 +68,50 @@ class Size:
         return rounded + group if rounded < self.group_min_ratio * width else rounded
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A name in the zoo: a size, and timm's default weights for it with their input."""
-
-    size: Size
-    tag: str
-    crop_pct: float = 0.875
-    img_size: int = 224
-
-
 X4 = Size(22, 24, 24.48, 2.54, 16)
 Y8 = Size(14, 56, 38.84, 2.4, 16, 0.25)
 Y80 = Size(17, 192, 76.82, 2.19, 56, 0.25)
 
 VARIANTS = {  # The names are multiply-adds in units of 100 million.
-    "regnetx_002": Variant(Size(13, 24, 36.44, 2.49, 8), "pycls_in1k"),
-    "regnetx_004": Variant(X4, "pycls_in1k"),
-    "regnetx_004_tv": Variant(dataclasses.replace(X4, group_min_ratio=0.9), "tv2_in1k", 0.965),
-    "regnetx_006": Variant(Size(16, 48, 36.97, 2.24, 24), "pycls_in1k"),
-    "regnetx_008": Variant(Size(16, 56, 35.73, 2.28, 16), "tv2_in1k", 0.965),
-    "regnetx_016": Variant(Size(18, 80, 34.01, 2.25, 24), "tv2_in1k", 0.965),
-    "regnetx_032": Variant(Size(25, 88, 26.31, 2.25, 48), "tv2_in1k", 0.965),
-    "regnetx_040": Variant(Size(23, 96, 38.65, 2.43, 40), "pycls_in1k"),
-    "regnetx_064": Variant(Size(17, 184, 60.83, 2.07, 56), "pycls_in1k"),
-    "regnetx_080": Variant(Size(23, 80, 49.56, 2.88, 120), "tv2_in1k", 0.965),
-    "regnetx_120": Variant(Size(19, 168, 73.36, 2.37, 112), "pycls_in1k"),
-    "regnetx_160": Variant(Size(22, 216, 55.59, 2.1, 128), "tv2_in1k", 0.965),
-    "regnetx_320": Variant(Size(23, 320, 69.86, 2.0, 168), "tv2_in1k", 0.965),
-    "regnety_002": Variant(Size(13, 24, 36.44, 2.49, 8, 0.25), "pycls_in1k"),
-    "regnety_004": Variant(Size(16, 48, 27.89, 2.09, 8, 0.25), "tv2_in1k", 0.965),
-    "regnety_006": Variant(Size(15, 48, 32.54, 2.32, 16, 0.25), "pycls_in1k"),
-    "regnety_008": Variant(Y8, "pycls_in1k"),
-    "regnety_008_tv": Variant(dataclasses.replace(Y8, group_min_ratio=0.9), "tv2_in1k", 0.965),
-    "regnety_016": Variant(Size(27, 48, 20.71, 2.65, 24, 0.25), "tv2_in1k", 0.965),
-    "regnety_032": Variant(Size(21, 80, 42.63, 2.66, 24, 0.25), "ra_in1k", 0.95),
-    "regnety_040": Variant(Size(22, 96, 31.41, 2.24, 64, 0.25), "ra3_in1k", 0.95),
-    "regnety_064": Variant(Size(25, 112, 33.22, 2.27, 72, 0.25), "ra3_in1k", 0.95),
-    "regnety_080": Variant(Y80, "ra3_in1k", 0.95),
-    "regnety_080_tv": Variant(dataclasses.replace(Y80, group_min_ratio=0.9), "tv2_in1k", 0.965),
-    "regnety_120": Variant(Size(19, 168, 73.36, 2.37, 112, 0.25), "sw_in12k_ft_in1k", 0.95),
-    "regnety_160": Variant(Size(18, 200, 106.23, 2.48, 112, 0.25), "sw_in12k_ft_in1k", 0.95),
-    "regnety_320": Variant(Size(20, 232, 115.89, 2.53, 232, 0.25), "tv2_in1k", 0.965),
-    "regnety_640": Variant(Size(20, 352, 147.48, 2.4, 328, 0.25), "seer_ft_in1k", 1.0, 384),
-    "regnety_1280": Variant(Size(27, 456, 160.83, 2.52, 264, 0.25), "swag_ft_in1k", 1.0, 384),
-    "regnety_2560": Variant(Size(27, 640, 230.83, 2.53, 373, 0.25), "seer_ft_in1k", 1.0, 384),
+    "regnetx_002": Size(13, 24, 36.44, 2.49, 8),
+    "regnetx_004": X4,
+    "regnetx_004_tv": dataclasses.replace(X4, group_min_ratio=0.9),
+    "regnetx_006": Size(16, 48, 36.97, 2.24, 24),
+    "regnetx_008": Size(16, 56, 35.73, 2.28, 16),
+    "regnetx_016": Size(18, 80, 34.01, 2.25, 24),
+    "regnetx_032": Size(25, 88, 26.31, 2.25, 48),
+    "regnetx_040": Size(23, 96, 38.65, 2.43, 40),
+    "regnetx_064": Size(17, 184, 60.83, 2.07, 56),
+    "regnetx_080": Size(23, 80, 49.56, 2.88, 120),
+    "regnetx_120": Size(19, 168, 73.36, 2.37, 112),
+    "regnetx_160": Size(22, 216, 55.59, 2.1, 128),
+    "regnetx_320": Size(23, 320, 69.86, 2.0, 168),
+    "regnety_002": Size(13, 24, 36.44, 2.49, 8, 0.25),
+    "regnety_004": Size(16, 48, 27.89, 2.09, 8, 0.25),
+    "regnety_006": Size(15, 48, 32.54, 2.32, 16, 0.25),
+    "regnety_008": Y8,
+    "regnety_008_tv": dataclasses.replace(Y8, group_min_ratio=0.9),
+    "regnety_016": Size(27, 48, 20.71, 2.65, 24, 0.25),
+    "regnety_032": Size(21, 80, 42.63, 2.66, 24, 0.25),
+    "regnety_040": Size(22, 96, 31.41, 2.24, 64, 0.25),
+    "regnety_064": Size(25, 112, 33.22, 2.27, 72, 0.25),
+    "regnety_080": Y80,
+    "regnety_080_tv": dataclasses.replace(Y80, group_min_ratio=0.9),
+    "regnety_120": Size(19, 168, 73.36, 2.37, 112, 0.25),
+    "regnety_160": Size(18, 200, 106.23, 2.48, 112, 0.25),
+    "regnety_320": Size(20, 232, 115.89, 2.53, 232, 0.25),
+    "regnety_640": Size(20, 352, 147.48, 2.4, 328, 0.25),
+    "regnety_1280": Size(27, 456, 160.83, 2.52, 264, 0.25),
+    "regnety_2560": Size(27, 640, 230.83, 2.53, 373, 0.25),
 }
 
 
-def build(
-    name: str,
-    *,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
-    **fields: Any,
-) -> "RegNet":
-    """Returns a variant; see ``scenax.models.create_model``.
-
-    ``fields`` are the module's, and the size's, which replace single numbers of the variant's.
-    """
-    variant = VARIANTS[name]
-    size, fields = _options.resized(variant.size, fields)
-    levels = 1 + len(size.stages)
-    return RegNet(
-        size=size,
-        out_indices=_options.feature_indices(
-            levels, features_only=features_only, out_indices=out_indices, default=levels
-        ),
-        default_cfg=_options.default_cfg(
-            name,
-            tag=variant.tag,
-            img_size=_options.pair(variant.img_size),
-            crop_pct=variant.crop_pct,
-            pool_size=_options.pair(variant.img_size // 32),
-            first_conv="stem.conv",
-            classifier="head.fc",
-        ),
-        **fields,
-    )
+def build(name: str, *, features_only: bool = False, **options: Any) -> "RegNet":
+    """Returns a variant; see ``scenax.models.create_model``."""
+    return RegNet.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class RegNet(nn.Module):
+class RegNet(Architecture, kw_only=True):
     """A stem and stages of stride 2 each, a global pool, and one linear layer.
 
     Raises:
@@ -158,41 +119,12 @@ class RegNet(nn.Module):
     """
 
     size: Size
-    in_chans: int = 3
-    num_classes: int = 1000
-    """Width of the head's output; 0 for no head."""
-    global_pool: str = "avg"
-    """``"avg"``, ``"max"``, ``"avgmax"`` (their mean), ``"catavgmax"`` (both) or ``""`` (none)."""
-    out_indices: tuple[int, ...] | None = None
-    """Maps to return instead of logits, 0 for the stem's; later stages do not exist then."""
-    drop_rate: float = 0.0
-    """Dropout in front of the head."""
-    drop_path_rate: float = 0.0
-    """Stochastic depth of the last block; it grows linearly from 0 at the first."""
-    dtype: Any = jnp.float32
-    """Of the computation; parameters are float32, and so are norms."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
-    default_cfg: FrozenDict[str, Any] = FrozenDict()
-
-    def __post_init__(self) -> None:
-        """Checks what a user chose."""
-        check_pool(self.global_pool)
-        super().__post_init__()
 
     @property
-    def num_features(self) -> int:
-        """Channels of the last map."""
-        return self.size.stages[-1][0]
-
-    @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and timm's module name of each feature map that can be had, or is."""
+    def levels(self) -> list[Level]:
+        """The map of the stem, and the output of every stage."""
         widths = [self.size.stem_width, *(width for width, _ in self.size.stages)]
-        return [
-            {"num_chs": widths[i], "reduction": 2 << i, "module": f"s{i}" if i else "stem"}
-            for i in (range(len(widths)) if self.out_indices is None else self.out_indices)
-        ]
+        return [(c, 2 << i, f"s{i}" if i else "stem") for i, c in enumerate(widths)]
 
     @nn.compact
     def __call__(
@@ -212,16 +144,16 @@ class RegNet(nn.Module):
         Raises:
           ValueError: if the images have another number of channels.
         """
-        _options.check_channels("RegNet", x.shape[-1], self.in_chans)
-        size, wanted, dtype = self.size, self.out_indices, self.dtype
+        self.check_images(x.shape)
+        size, dtype = self.size, self.dtype
         x = nn.relu(ConvNorm(size.stem_width, 3, 2, dtype=dtype, name="stem")(x, train=train))
         maps = [x]
-        for i in range(len(size.stages) if wanted is None else max(wanted)):
+        for i in range(self.depth_needed - 1):
             stage = Stage(size, i, self.drop_path_rate, self.remat, dtype, name=f"s{i + 1}")
             x = stage(x, train=train)
             maps.append(x)
-        if wanted is not None:
-            return [maps[i] for i in wanted]
+        if self.out_indices is not None:
+            return [maps[i] for i in self.out_indices]
         head = Head(self.num_classes, self.global_pool, self.drop_rate, dtype, name="head")
         return head(x, train=train)
 

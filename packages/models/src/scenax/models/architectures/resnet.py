@@ -15,18 +15,16 @@ map, c channels, k classes.
 
 import dataclasses
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from scenax.models import _options
+from scenax.models.architectures._architecture import Architecture, Level
 from scenax.models.layers.drop_path import DropPath
-from scenax.models.layers.global_pool import POOLS, check_pool, global_pool
+from scenax.models.layers.global_pool import global_pool
 
 EXPANSION = {"basic": 1, "bottleneck": 4}  # A block's output to the width of its stage.
 STEMS = ("", "deep", "deep_tiered")
@@ -75,19 +73,6 @@ class Size:
         return (2 * self.stem_width if self.stem_type else 64, *outputs)
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A name in the zoo: a size, and timm's default weights for it with their input."""
-
-    size: Size
-    tag: str
-    img_size: int = 224
-    crop_pct: float = 0.875
-    interpolation: str = "bicubic"
-    mean: tuple[float, float, float] = _options.IMAGENET_MEAN
-    std: tuple[float, float, float] = _options.IMAGENET_STD
-
-
 L10 = L14 = (1, 1, 1, 1)  # timm's own, as is 26
 L18 = L26 = (2, 2, 2, 2)  # 1512.03385, table 1, as are 34 to 152
 L34 = L50 = (3, 4, 6, 3)
@@ -106,107 +91,76 @@ X8: Numbers = {"cardinality": 32, "base_width": 8}
 X16: Numbers = {"cardinality": 32, "base_width": 16}
 X32: Numbers = {"cardinality": 32, "base_width": 32}
 X64: Numbers = {"cardinality": 64, "base_width": 4}
-LINEAR: Numbers = {"interpolation": "bilinear"}
 MIXED = ("basic", "basic", "bottleneck", "basic")
 TEST = Size(L10, MIXED, (32, 48, 48, 96), **{**D, "stem_width": 16})  # timm's, for tests
 
 VARIANTS = {
-    "test_resnet": Variant(TEST, "r160_in1k", 160, 0.95, "bilinear", _options.HALF, _options.HALF),
-    "resnet10t": Variant(Size(L10, "basic", **T), "c3_in1k", 176),
-    "resnet14t": Variant(Size(L14, **T), "c3_in1k", 176),
-    "resnet18": Variant(Size(L18, "basic"), "a1_in1k", crop_pct=0.95),
-    "resnet18d": Variant(Size(L18, "basic", **D), "ra2_in1k"),
-    "resnet26": Variant(Size(L26), "bt_in1k"),
-    "resnet26d": Variant(Size(L26, **D), "bt_in1k"),
-    "resnet26t": Variant(Size(L26, **T), "ra2_in1k", 256, 0.94),
-    "resnet34": Variant(Size(L34, "basic"), "a1_in1k", crop_pct=0.95),
-    "resnet34d": Variant(Size(L34, "basic", **D), "ra2_in1k"),
-    "resnet50": Variant(Size(L50), "a1_in1k", crop_pct=0.95),
-    "resnet50c": Variant(Size(L50, **C), "gluon_in1k"),
-    "resnet50d": Variant(Size(L50, **D), "ra2_in1k"),
-    "resnet50s": Variant(Size(L50, stem_type="deep"), "gluon_in1k"),
-    "resnet50t": Variant(Size(L50, **T), "untrained"),
-    "resnet101": Variant(Size(L101), "a1h_in1k", crop_pct=0.95),
-    "resnet101c": Variant(Size(L101, **C), "gluon_in1k"),
-    "resnet101d": Variant(Size(L101, **D), "ra2_in1k", 256, 0.95),
-    "resnet101s": Variant(Size(L101, stem_type="deep"), "gluon_in1k"),
-    "resnet152": Variant(Size(L152), "a1h_in1k", crop_pct=0.95),
-    "resnet152c": Variant(Size(L152, **C), "gluon_in1k"),
-    "resnet152d": Variant(Size(L152, **D), "ra2_in1k", 256, 0.95),
-    "resnet152s": Variant(Size(L152, stem_type="deep"), "gluon_in1k"),
-    "resnet200": Variant(Size(L200), "untrained"),
-    "resnet200d": Variant(Size(L200, **D), "ra2_in1k", 256, 0.95),
-    "wide_resnet50_2": Variant(Size(L50, base_width=128), "racm_in1k"),
-    "wide_resnet101_2": Variant(Size(L101, base_width=128), "tv_in1k", **LINEAR),
-    "resnext50_32x4d": Variant(Size(L50, **X4), "a1h_in1k", crop_pct=0.95),
-    "resnext50d_32x4d": Variant(Size(L50, **X4, **D), "bt_in1k"),
-    "resnext101_32x4d": Variant(Size(L101, **X4), "fb_ssl_yfcc100m_ft_in1k", **LINEAR),
-    "resnext101_32x8d": Variant(Size(L101, **X8), "tv_in1k", **LINEAR),
-    "resnext101_32x16d": Variant(Size(L101, **X16), "fb_wsl_ig1b_ft_in1k", **LINEAR),
-    "resnext101_32x32d": Variant(Size(L101, **X32), "fb_wsl_ig1b_ft_in1k", **LINEAR),
-    "resnext101_64x4d": Variant(Size(L101, **X64), "c1_in1k", crop_pct=0.95),
-    "seresnet18": Variant(Size(L18, "basic", **SE), "untrained"),
-    "seresnet34": Variant(Size(L34, "basic", **SE), "untrained"),
-    "seresnet50": Variant(Size(L50, **SE), "a1_in1k", crop_pct=0.95),
-    "seresnet50t": Variant(Size(L50, **T, **SE), "untrained"),
-    "seresnet101": Variant(Size(L101, **SE), "untrained"),
-    "seresnet152": Variant(Size(L152, **SE), "untrained"),
-    "seresnet152d": Variant(Size(L152, **D, **SE), "ra2_in1k", 256, 0.95),
-    "seresnet200d": Variant(Size(L200, **D, **SE), "untrained", 256),
-    "seresnet269d": Variant(Size(L269, **D, **SE), "untrained", 256),
-    "seresnext26d_32x4d": Variant(Size(L26, **X4, **D, **SE), "bt_in1k"),
-    "seresnext26t_32x4d": Variant(Size(L26, **X4, **T, **SE), "bt_in1k"),
-    "seresnext50_32x4d": Variant(Size(L50, **X4, **SE), "racm_in1k"),
-    "seresnext101_32x4d": Variant(Size(L101, **X4, **SE), "gluon_in1k"),
-    "seresnext101_32x8d": Variant(Size(L101, **X8, **SE), "ah_in1k", crop_pct=0.95),
-    "seresnext101_64x4d": Variant(Size(L101, **X64, **SE), "gluon_in1k"),
-    "seresnext101d_32x8d": Variant(Size(L101, **X8, **D, **SE), "ah_in1k", crop_pct=0.95),
-    "resnetrs50": Variant(Size(L50, **RS), "tf_in1k", 160, 0.91),  # 2103.07579, as all of RS
-    "resnetrs101": Variant(Size(L101, **RS), "tf_in1k", 192, 0.94),
-    "resnetrs152": Variant(Size(L152, **RS), "tf_in1k", 256, 1.0),
-    "resnetrs200": Variant(Size(L200, **RS), "tf_in1k", 256, 1.0),
-    "resnetrs270": Variant(Size((4, 29, 53, 4), **RS), "tf_in1k", 256, 1.0),
-    "resnetrs350": Variant(Size((4, 36, 72, 4), **RS), "tf_in1k", 288, 1.0),
-    "resnetrs420": Variant(Size((4, 44, 87, 4), **RS), "tf_in1k", 320, 1.0),
+    "test_resnet": TEST,
+    "resnet10t": Size(L10, "basic", **T),
+    "resnet14t": Size(L14, **T),
+    "resnet18": Size(L18, "basic"),
+    "resnet18d": Size(L18, "basic", **D),
+    "resnet26": Size(L26),
+    "resnet26d": Size(L26, **D),
+    "resnet26t": Size(L26, **T),
+    "resnet34": Size(L34, "basic"),
+    "resnet34d": Size(L34, "basic", **D),
+    "resnet50": Size(L50),
+    "resnet50c": Size(L50, **C),
+    "resnet50d": Size(L50, **D),
+    "resnet50s": Size(L50, stem_type="deep"),
+    "resnet50t": Size(L50, **T),
+    "resnet101": Size(L101),
+    "resnet101c": Size(L101, **C),
+    "resnet101d": Size(L101, **D),
+    "resnet101s": Size(L101, stem_type="deep"),
+    "resnet152": Size(L152),
+    "resnet152c": Size(L152, **C),
+    "resnet152d": Size(L152, **D),
+    "resnet152s": Size(L152, stem_type="deep"),
+    "resnet200": Size(L200),
+    "resnet200d": Size(L200, **D),
+    "wide_resnet50_2": Size(L50, base_width=128),
+    "wide_resnet101_2": Size(L101, base_width=128),
+    "resnext50_32x4d": Size(L50, **X4),
+    "resnext50d_32x4d": Size(L50, **X4, **D),
+    "resnext101_32x4d": Size(L101, **X4),
+    "resnext101_32x8d": Size(L101, **X8),
+    "resnext101_32x16d": Size(L101, **X16),
+    "resnext101_32x32d": Size(L101, **X32),
+    "resnext101_64x4d": Size(L101, **X64),
+    "seresnet18": Size(L18, "basic", **SE),
+    "seresnet34": Size(L34, "basic", **SE),
+    "seresnet50": Size(L50, **SE),
+    "seresnet50t": Size(L50, **T, **SE),
+    "seresnet101": Size(L101, **SE),
+    "seresnet152": Size(L152, **SE),
+    "seresnet152d": Size(L152, **D, **SE),
+    "seresnet200d": Size(L200, **D, **SE),
+    "seresnet269d": Size(L269, **D, **SE),
+    "seresnext26d_32x4d": Size(L26, **X4, **D, **SE),
+    "seresnext26t_32x4d": Size(L26, **X4, **T, **SE),
+    "seresnext50_32x4d": Size(L50, **X4, **SE),
+    "seresnext101_32x4d": Size(L101, **X4, **SE),
+    "seresnext101_32x8d": Size(L101, **X8, **SE),
+    "seresnext101_64x4d": Size(L101, **X64, **SE),
+    "seresnext101d_32x8d": Size(L101, **X8, **D, **SE),
+    "resnetrs50": Size(L50, **RS),  # 2103.07579, as all of RS
+    "resnetrs101": Size(L101, **RS),
+    "resnetrs152": Size(L152, **RS),
+    "resnetrs200": Size(L200, **RS),
+    "resnetrs270": Size((4, 29, 53, 4), **RS),
+    "resnetrs350": Size((4, 36, 72, 4), **RS),
+    "resnetrs420": Size((4, 44, 87, 4), **RS),
 }
 
 
-def build(
-    name: str,
-    *,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
-    **fields: Any,
-) -> "ResNet":
-    """Returns a variant; see ``scenax.models.create_model``.
-
-    ``fields`` are the module's, and the size's, which replace single numbers of the variant's.
-    """
-    variant = VARIANTS[name]
-    size, fields = _options.resized(variant.size, fields)
-    levels = 1 + len(size.layers)
-    return ResNet(
-        size=size,
-        out_indices=_options.feature_indices(
-            levels, features_only=features_only, out_indices=out_indices, default=levels
-        ),
-        default_cfg=_options.default_cfg(
-            name,
-            tag=variant.tag,
-            img_size=_options.pair(variant.img_size),
-            interpolation=variant.interpolation,
-            crop_pct=variant.crop_pct,
-            mean=variant.mean,
-            std=variant.std,
-            pool_size=_options.pair(math.ceil(variant.img_size / 32)),
-            first_conv="conv1.0" if variant.size.stem_type else "conv1",
-            classifier="fc",
-        ),
-        **fields,
-    )
+def build(name: str, *, features_only: bool = False, **options: Any) -> "ResNet":
+    """Returns a variant; see ``scenax.models.create_model``."""
+    return ResNet.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class ResNet(nn.Module):
+class ResNet(Architecture, kw_only=True):
     """A stem of stride 4, stages of residual blocks, a global pool, and one linear layer.
 
     Raises:
@@ -214,41 +168,12 @@ class ResNet(nn.Module):
     """
 
     size: Size
-    in_chans: int = 3
-    num_classes: int = 1000
-    """Width of the head's output; 0 for no head."""
-    global_pool: str = "avg"
-    """``"avg"``, ``"max"``, ``"avgmax"`` (their mean), ``"catavgmax"`` (both) or ``""`` (none)."""
-    out_indices: tuple[int, ...] | None = None
-    """Maps to return instead of logits, 0 for the stem's; later stages do not exist then."""
-    drop_rate: float = 0.0
-    """Dropout in front of the head."""
-    drop_path_rate: float = 0.0
-    """Stochastic depth of the last block; it grows linearly from 0 at the first."""
-    dtype: Any = jnp.float32
-    """Of the computation; parameters are float32, and so are norms."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
-    default_cfg: FrozenDict[str, Any] = FrozenDict()
-
-    def __post_init__(self) -> None:
-        """Checks what a user chose."""
-        check_pool(self.global_pool, POOLS)
-        super().__post_init__()
 
     @property
-    def num_features(self) -> int:
-        """Channels of the last map."""
-        return self.size.widths[-1]
-
-    @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and timm's module name of each feature map that can be had, or is."""
+    def levels(self) -> list[Level]:
+        """The stem's map in front of its pool, and the output of every stage."""
         widths = self.size.widths
-        return [
-            {"num_chs": widths[i], "reduction": 2 << i, "module": f"layer{i}" if i else "act1"}
-            for i in (range(len(widths)) if self.out_indices is None else self.out_indices)
-        ]
+        return [(c, 2 << i, f"layer{i}" if i else "act1") for i, c in enumerate(widths)]
 
     @nn.compact
     def __call__(
@@ -268,9 +193,8 @@ class ResNet(nn.Module):
         Raises:
           ValueError: if the images have another number of channels.
         """
-        _options.check_channels("ResNet", x.shape[-1], self.in_chans)
-        size, wanted = self.size, self.out_indices
-        last = len(size.layers) if wanted is None else max(wanted)
+        self.check_images(x.shape)
+        size, last = self.size, self.depth_needed - 1
         x = _stem(x, size, self.dtype, train=train)
         maps = [x]
         x = _stem_pool(x, size, self.dtype, train=train) if last else x
@@ -279,13 +203,13 @@ class ResNet(nn.Module):
         done, total = 0, sum(size.layers)
         for stage in range(last):
             for i in range(size.layers[stage]):
-                drop_path = self.drop_path_rate * done / max(total - 1, 1)
+                drop_path = self.drop_path_of(done, total)
                 stride, name = 2 if stage and not i else 1, f"layer{stage + 1}_{i}"
                 x = make_block(size, stage, stride, drop_path, self.dtype, name=name)(x, train)
                 done += 1
             maps.append(x)
-        if wanted is not None:
-            return [maps[i] for i in wanted]
+        if self.out_indices is not None:
+            return [maps[i] for i in self.out_indices]
 
         x = global_pool(x, self.global_pool)
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)

@@ -11,18 +11,16 @@ by row), k classes.
 
 import dataclasses
 import functools
-from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from scenax.models import _options
+from scenax.models.architectures._architecture import Architecture, Level, check_patches
 from scenax.models.layers.drop_path import DropPath
-from scenax.models.layers.global_pool import check_pool, global_pool
+from scenax.models.layers.global_pool import global_pool
 from scenax.models.layers.windows import (
     join_windows,
     relative_positions,
@@ -43,16 +41,6 @@ class Size:
     mlp_ratio: float = 4.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A name in the zoo: a size, an image size, and timm's default weights for them."""
-
-    size: Size
-    img_size: int = 224
-    tag: str = "ms_in22k_ft_in1k"
-    crop_pct: float = 0.9
-
-
 TINY = Size(96, (2, 2, 6, 2), (3, 6, 12, 24))  # 2103.14030, section 3.3
 SMALL = Size(96, (2, 2, 18, 2), (3, 6, 12, 24))
 BASE = Size(128, (2, 2, 18, 2), (4, 8, 16, 32))
@@ -64,15 +52,15 @@ BASE_12 = dataclasses.replace(BASE, window_size=12)
 LARGE_12 = dataclasses.replace(LARGE, window_size=12)
 
 VARIANTS = {
-    "swin_tiny_patch4_window7_224": Variant(TINY, tag="ms_in1k"),
-    "swin_small_patch4_window7_224": Variant(SMALL),
-    "swin_base_patch4_window7_224": Variant(BASE),
-    "swin_base_patch4_window12_384": Variant(BASE_12, 384, crop_pct=1.0),
-    "swin_large_patch4_window7_224": Variant(LARGE),
-    "swin_large_patch4_window12_384": Variant(LARGE_12, 384, crop_pct=1.0),
-    "swin_s3_tiny_224": Variant(S3_TINY, tag="ms_in1k"),
-    "swin_s3_small_224": Variant(S3_SMALL, tag="ms_in1k"),
-    "swin_s3_base_224": Variant(S3_BASE, tag="ms_in1k"),
+    "swin_tiny_patch4_window7_224": TINY,
+    "swin_small_patch4_window7_224": SMALL,
+    "swin_base_patch4_window7_224": BASE,
+    "swin_base_patch4_window12_384": BASE_12,
+    "swin_large_patch4_window7_224": LARGE,
+    "swin_large_patch4_window12_384": LARGE_12,
+    "swin_s3_tiny_224": S3_TINY,
+    "swin_s3_small_224": S3_SMALL,
+    "swin_s3_base_224": S3_BASE,
 }
 
 PATCH = 4
@@ -87,50 +75,12 @@ def _norm(x: Array, dtype: Any, name: str) -> Array:
     return norm(x.astype(jnp.float32)).astype(dtype)
 
 
-def build(
-    name: str,
-    *,
-    img_size: int | Sequence[int] | None = None,
-    num_classes: int | None = None,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
-    **fields: Any,
-) -> "SwinTransformer":
-    """Returns a variant; see ``scenax.models.create_model``.
-
-    Args:
-      name: a key of ``VARIANTS``.
-      img_size: height and width, or one number; it counts for weights where it is below a window.
-      num_classes: width of the head; 0 for none.
-      features_only: whether to return feature maps instead of logits.
-      out_indices: which stages' maps, or how many of the last stages; by default all.
-      **fields: others of ``SwinTransformer`` and ``Size``.
-    """
-    variant = VARIANTS[name]
-    size, fields = _options.resized(variant.size, fields)
-    stages = len(size.depths)
-    return SwinTransformer(
-        size=size,
-        img_size=_options.pair(variant.img_size if img_size is None else img_size),
-        num_classes=1000 if num_classes is None else num_classes,
-        out_indices=_options.feature_indices(
-            stages, features_only=features_only, out_indices=out_indices, default=stages
-        ),
-        default_cfg=_options.default_cfg(
-            name,
-            tag=variant.tag,
-            img_size=_options.pair(variant.img_size),
-            fixed_input_size=True,
-            pool_size=_options.pair(variant.img_size // 32),
-            crop_pct=variant.crop_pct,
-            first_conv="patch_embed.proj",
-            classifier="head.fc",
-        ),
-        **fields,
-    )
+def build(name: str, *, features_only: bool = False, **options: Any) -> "SwinTransformer":
+    """Returns a variant; see ``scenax.models.create_model``."""
+    return SwinTransformer.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class SwinTransformer(nn.Module):
+class SwinTransformer(Architecture, kw_only=True):
     """Patches of 4 x 4 pixels, four stages of blocks, a norm, pooling and one linear layer.
 
     Raises:
@@ -140,31 +90,12 @@ class SwinTransformer(nn.Module):
 
     size: Size
     img_size: tuple[int, int]
-    in_chans: int = 3
-    num_classes: int = 1000
-    """Width of the head's output; 0 for no head."""
-    global_pool: str = "avg"
-    """``"avg"``, ``"max"``, ``"avgmax"`` (their mean), ``"catavgmax"``, or ``""`` for the map."""
-    out_indices: tuple[int, ...] | None = None
-    """Stages whose outputs are returned instead of logits; later stages do not exist then."""
-    drop_rate: float = 0.0
-    """Dropout in front of the head."""
     drop_path_rate: float = 0.1
-    """Stochastic depth of the last block; it grows linearly from 0 at the first."""
-    dtype: Any = jnp.float32
-    """Of the computation; parameters are float32, and so are norms and the softmax."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
-    default_cfg: FrozenDict[str, Any] = FrozenDict()
 
     def __post_init__(self) -> None:
         """Checks what a user chose."""
-        size, (height, width) = self.size, self.img_size
-        if height % PATCH or width % PATCH:
-            raise ValueError(
-                f"Swin needs an image whose sides divide by {PATCH}, got {height}x{width}. Resize "
-                "or pad in the input pipeline."
-            )
+        size = self.size
+        check_patches("Swin", PATCH, self.img_size, "choose another img_size")
         windows = size.num_heads if isinstance(size.window_size, int) else size.window_size
         if not len(size.depths) == len(size.num_heads) == len(windows):
             raise ValueError(
@@ -177,23 +108,13 @@ class SwinTransformer(nn.Module):
                     f"{heads} heads cannot share stage {i}'s {size.embed_dim * 2**i} channels. "
                     "Choose another embed_dim or num_heads."
                 )
-        check_pool(self.global_pool)
         super().__post_init__()
 
     @property
-    def num_features(self) -> int:
-        """Width of the last stage."""
-        return self.size.embed_dim * 2 ** (len(self.size.depths) - 1)
-
-    @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and timm's module name of each feature map that can be had, or is."""
-        indices = range(len(self.size.depths)) if self.out_indices is None else self.out_indices
-        width = self.size.embed_dim
-        return [
-            {"num_chs": width * 2**i, "reduction": PATCH * 2**i, "module": f"layers.{i}"}
-            for i in indices
-        ]
+    def levels(self) -> list[Level]:
+        """The output of every stage, before the last norm."""
+        width, stages = self.size.embed_dim, len(self.size.depths)
+        return [(width << i, PATCH << i, f"layers.{i}") for i in range(stages)]
 
     @nn.compact
     def __call__(
@@ -212,13 +133,12 @@ class SwinTransformer(nn.Module):
         Raises:
           ValueError: if the images are of another shape.
         """
-        _options.check_images("Swin", x.shape, (*self.img_size, self.in_chans))
-        size, past = self.size, 0
+        self.check_images(x.shape)
+        size, past, total = self.size, 0, sum(self.size.depths)
         x = PatchEmbed(size.embed_dim, self.dtype, name="patch_embed")(x)
         maps = []
-        for i in range(len(size.depths) if self.out_indices is None else max(self.out_indices) + 1):
-            last = max(sum(size.depths) - 1, 1)
-            rates = tuple(self.drop_path_rate * (past + j) / last for j in range(size.depths[i]))
+        for i in range(self.depth_needed):
+            rates = tuple(self.drop_path_of(past + j, total) for j in range(size.depths[i]))
             past += size.depths[i]
             x = Stage(size, i, rates, self.dtype, remat=self.remat, name=f"layers_{i}")(x, train)
             if self.out_indices is not None and i in self.out_indices:

@@ -13,40 +13,26 @@ by row), d width, k classes.
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.core import FrozenDict
 from jaxtyping import Array, Float
 
-from scenax.models import _options
+from scenax.models.architectures._architecture import Architecture, Level, check_patches
 from scenax.models.layers.drop_path import DropPath
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """The four numbers that set a ViT's cost per token, under timm's names."""
+    """The numbers that set a ViT's cost, under timm's names."""
 
     embed_dim: int
     depth: int
     num_heads: int
     mlp_ratio: float = 4.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A name in the zoo: a size, a patch and an image size, and timm's default weights for them."""
-
-    size: Size
-    patch_size: int
-    img_size: int
-    tag: str
-    crop_pct: float = 0.9
-    num_classes: int = 1000
-    mean: tuple[float, float, float] = _options.HALF
-    std: tuple[float, float, float] = _options.HALF
+    patch_size: int = 16
 
 
 TEST = Size(64, 6, 2, 3.0)  # timm's, for tests
@@ -58,33 +44,34 @@ HUGE = Size(1280, 32, 16)  # 2010.11929, table 1
 GIANT = Size(1408, 40, 16, 48 / 11)  # 2106.04560
 GIGANTIC = Size(1664, 48, 16, 64 / 13)  # 2106.04560
 
-VARIANTS = {
-    "test_vit": Variant(TEST, 16, 160, "r160_in1k", crop_pct=0.95),
-    "vit_tiny_patch16_224": Variant(TINY, 16, 224, "augreg_in21k_ft_in1k"),
-    "vit_tiny_patch16_384": Variant(TINY, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
-    "vit_small_patch32_224": Variant(SMALL, 32, 224, "augreg_in21k_ft_in1k"),
-    "vit_small_patch32_384": Variant(SMALL, 32, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
-    "vit_small_patch16_224": Variant(SMALL, 16, 224, "augreg_in21k_ft_in1k"),
-    "vit_small_patch16_384": Variant(SMALL, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
-    "vit_small_patch8_224": Variant(
-        SMALL, 8, 224, "dino", 0.9, 0, _options.IMAGENET_MEAN, _options.IMAGENET_STD
-    ),
-    "vit_base_patch32_224": Variant(BASE, 32, 224, "augreg_in21k_ft_in1k"),
-    "vit_base_patch32_384": Variant(BASE, 32, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
-    "vit_base_patch16_224": Variant(BASE, 16, 224, "augreg2_in21k_ft_in1k"),
-    "vit_base_patch16_384": Variant(BASE, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
-    "vit_base_patch8_224": Variant(BASE, 8, 224, "augreg2_in21k_ft_in1k"),
-    "vit_large_patch32_224": Variant(LARGE, 32, 224, "orig_in21k", num_classes=0),
-    "vit_large_patch32_384": Variant(LARGE, 32, 384, "orig_in21k_ft_in1k", crop_pct=1.0),
-    "vit_large_patch16_224": Variant(LARGE, 16, 224, "augreg_in21k_ft_in1k"),
-    "vit_large_patch16_384": Variant(LARGE, 16, 384, "augreg_in21k_ft_in1k", crop_pct=1.0),
-    "vit_large_patch14_224": Variant(LARGE, 14, 224, "untrained"),
-    "vit_huge_patch14_224": Variant(HUGE, 14, 224, "orig_in21k", num_classes=0),
-    "vit_giant_patch14_224": Variant(GIANT, 14, 224, "untrained"),
-    "vit_gigantic_patch14_224": Variant(GIGANTIC, 14, 224, "untrained"),
-}
 
-POOLS = ("token", "avg", "max", "avgmax", "")
+def _patch(size: Size, patch_size: int) -> Size:
+    return dataclasses.replace(size, patch_size=patch_size)
+
+
+VARIANTS = {
+    "test_vit": TEST,
+    "vit_tiny_patch16_224": TINY,
+    "vit_tiny_patch16_384": TINY,
+    "vit_small_patch32_224": _patch(SMALL, 32),
+    "vit_small_patch32_384": _patch(SMALL, 32),
+    "vit_small_patch16_224": SMALL,
+    "vit_small_patch16_384": SMALL,
+    "vit_small_patch8_224": _patch(SMALL, 8),
+    "vit_base_patch32_224": _patch(BASE, 32),
+    "vit_base_patch32_384": _patch(BASE, 32),
+    "vit_base_patch16_224": BASE,
+    "vit_base_patch16_384": BASE,
+    "vit_base_patch8_224": _patch(BASE, 8),
+    "vit_large_patch32_224": _patch(LARGE, 32),
+    "vit_large_patch32_384": _patch(LARGE, 32),
+    "vit_large_patch16_224": LARGE,
+    "vit_large_patch16_384": LARGE,
+    "vit_large_patch14_224": _patch(LARGE, 14),
+    "vit_huge_patch14_224": _patch(HUGE, 14),
+    "vit_giant_patch14_224": _patch(GIANT, 14),
+    "vit_gigantic_patch14_224": _patch(GIGANTIC, 14),
+}
 
 # timm cuts its normal off at 2, which is 100 standard deviations: not at all.
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
@@ -96,47 +83,12 @@ def _norm(x: Array, dtype: Any, name: str) -> Array:
     return norm(x.astype(jnp.float32)).astype(dtype)
 
 
-def build(
-    name: str,
-    *,
-    img_size: int | Sequence[int] | None = None,
-    patch_size: int | None = None,
-    num_classes: int | None = None,
-    features_only: bool = False,
-    out_indices: int | Sequence[int] | None = None,
-    **fields: Any,
-) -> "VisionTransformer":
-    """Returns a variant; see ``scenax.models.create_model``.
-
-    ``fields`` are the module's, and the size's, which replace single numbers of the variant's.
-    """
-    variant = VARIANTS[name]
-    size, fields = _options.resized(variant.size, fields)
-    return VisionTransformer(
-        size=size,
-        img_size=_options.pair(variant.img_size if img_size is None else img_size),
-        patch_size=variant.patch_size if patch_size is None else patch_size,
-        num_classes=variant.num_classes if num_classes is None else num_classes,
-        out_indices=_options.feature_indices(
-            size.depth, features_only=features_only, out_indices=out_indices, default=3
-        ),
-        default_cfg=_options.default_cfg(
-            name,
-            tag=variant.tag,
-            img_size=_options.pair(variant.img_size),
-            fixed_input_size=True,
-            crop_pct=variant.crop_pct,
-            mean=variant.mean,
-            std=variant.std,
-            num_classes=variant.num_classes,
-            first_conv="patch_embed.proj",
-            classifier="head",
-        ),
-        **fields,
-    )
+def build(name: str, *, features_only: bool = False, **options: Any) -> "VisionTransformer":
+    """Returns a variant; see ``scenax.models.create_model``."""
+    return VisionTransformer.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class VisionTransformer(nn.Module):
+class VisionTransformer(Architecture, kw_only=True):
     """Patches, a class token and learned positions; pre-norm blocks; one linear layer on top.
 
     The final norm is ``norm``, over the tokens, for the pools ``"token"`` and ``""``, and
@@ -147,36 +99,16 @@ class VisionTransformer(nn.Module):
         such pool.
     """
 
+    default_maps: ClassVar = 3
+
     size: Size
     img_size: tuple[int, int]
-    patch_size: int
-    in_chans: int = 3
-    num_classes: int = 1000
-    """Width of the head's output; 0 for no head."""
     global_pool: str = "token"
     """``"token"``, ``"avg"``, ``"max"``, ``"avgmax"`` (their mean), or ``""`` for all tokens."""
-    out_indices: tuple[int, ...] | None = None
-    """Blocks whose outputs are returned instead of logits; later blocks do not exist then."""
-    drop_rate: float = 0.0
-    """Dropout in front of the head."""
-    drop_path_rate: float = 0.0
-    """Stochastic depth of the last block; it grows linearly from 0 at the first."""
-    dtype: Any = jnp.float32
-    """Of the computation; parameters are float32, and so are norms and the softmax."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
-    default_cfg: FrozenDict[str, Any] = FrozenDict()
 
     def __post_init__(self) -> None:
         """Checks what a user chose."""
-        patch, (height, width) = self.patch_size, self.img_size
-        if patch < 1 or height % patch or width % patch:
-            raise ValueError(
-                f"ViT/{patch} needs an image whose sides divide by {patch}, got {height}x{width}. "
-                "Resize or pad in the input pipeline, or choose another patch size."
-            )
-        if self.global_pool not in POOLS:
-            raise ValueError(f"global_pool has to be one of {POOLS}, got {self.global_pool!r}.")
+        check_patches("ViT", self.size.patch_size, self.img_size)
         if self.size.embed_dim % self.size.num_heads:
             raise ValueError(
                 f"embed_dim has to be a multiple of num_heads, got {self.size.embed_dim} and "
@@ -185,18 +117,15 @@ class VisionTransformer(nn.Module):
         super().__post_init__()
 
     @property
-    def num_features(self) -> int:
-        """Width of the features."""
-        return self.size.embed_dim
+    def pools(self) -> tuple[str, ...]:
+        """Ways to make one vector of the map or tokens."""
+        return ("token", "avg", "max", "avgmax", "")
 
     @property
-    def feature_info(self) -> list[dict[str, Any]]:
-        """Channels, stride and timm's module name of each feature map that can be had, or is."""
-        indices = range(self.size.depth) if self.out_indices is None else self.out_indices
-        return [
-            {"num_chs": self.size.embed_dim, "reduction": self.patch_size, "module": f"blocks.{i}"}
-            for i in indices
-        ]
+    def levels(self) -> list[Level]:
+        """The output of every block, before any norm."""
+        size = self.size
+        return [(size.embed_dim, size.patch_size, f"blocks.{i}") for i in range(size.depth)]
 
     @nn.compact
     def __call__(
@@ -215,11 +144,11 @@ class VisionTransformer(nn.Module):
         Raises:
           ValueError: if the images are of another shape.
         """
-        _options.check_images(f"ViT/{self.patch_size}", x.shape, (*self.img_size, self.in_chans))
+        self.check_images(x.shape)
         size, batch = self.size, x.shape[0]
-        rows, cols = (side // self.patch_size for side in self.img_size)
+        rows, cols = (side // size.patch_size for side in self.img_size)
 
-        x = PatchEmbed(size.embed_dim, self.patch_size, self.dtype, name="patch_embed")(x)
+        x = PatchEmbed(size.embed_dim, size.patch_size, self.dtype, name="patch_embed")(x)
         token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, size.embed_dim))
         x = jnp.concatenate([jnp.tile(token, (batch, 1, 1)).astype(x.dtype), x], axis=1)
         shape = (1, 1 + rows * cols, size.embed_dim)
@@ -227,8 +156,8 @@ class VisionTransformer(nn.Module):
 
         make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         maps = []
-        for i in range(size.depth if self.out_indices is None else max(self.out_indices) + 1):
-            drop_path = self.drop_path_rate * i / max(size.depth - 1, 1)
+        for i in range(self.depth_needed):
+            drop_path = self.drop_path_of(i, size.depth)
             x = make_block(size, drop_path, self.dtype, name=f"blocks_{i}")(x, train)
             if self.out_indices is not None and i in self.out_indices:
                 maps.append(x[:, 1:].reshape(batch, rows, cols, size.embed_dim))

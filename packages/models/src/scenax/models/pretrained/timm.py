@@ -31,6 +31,7 @@ class Rule:
 
 RULES = (
     Rule("weight", 4, "params", "kernel", (2, 3, 1, 0)),  # out, in, h, w -> h, w, in, out
+    Rule("weight", 3, "params", "kernel", (2, 1, 0)),  # out, in, w -> w, in, out
     Rule("weight", 2, "params", "kernel", (1, 0)),  # out, in -> in, out
     Rule("weight", 1, "params", "scale", (0,)),
     Rule("bias", 1, "params", "bias", (0,)),
