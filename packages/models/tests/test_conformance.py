@@ -43,10 +43,19 @@ def make(family, **options):
     return model, jax.random.normal(jax.random.key(1), shape)
 
 
+@functools.cache
+def compiled(model, *, train):
+    """The model's function of variables, images and random keys, compiled once for each shape."""
+    stats = ["batch_stats"] if train else []
+
+    def apply(variables, images, rngs):
+        return model.apply(variables, images, train=train, rngs=rngs or None, mutable=stats)[0]
+
+    return jax.jit(apply)
+
+
 def forward(model, variables, images, **rngs):
-    stats = ["batch_stats"] if rngs else []
-    apply = functools.partial(model.apply, train=bool(rngs), rngs=rngs or None, mutable=stats)
-    return jax.jit(apply)(variables, images)[0]
+    return compiled(model, train=bool(rngs))(variables, images, rngs)
 
 
 @functools.cache

@@ -1,10 +1,12 @@
-"""The Vision Transformer.
+"""The Vision Transformer with a class token, CLIP's image encoder included.
 
 Dosovitskiy et al., "An Image is Worth 16x16 Words" (arXiv 2010.11929); sizes tiny and small and
 the default weights from Steiner et al., "How to train your ViT?" (arXiv 2106.10270); giant and
 gigantic from Zhai et al., "Scaling Vision Transformers" (arXiv 2106.04560); weights tagged
-``dino`` from Caron et al. (arXiv 2104.14294). Checked against timm 1.0.31: logits, features,
-feature maps and attention maps with equal weights, parameter counts, and ``default_cfg``.
+``dino`` from Caron et al. (arXiv 2104.14294). ``clip`` is the image encoder of Radford et al.,
+"Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020), with
+OpenCLIP's sizes, Cherti et al. (arXiv 2212.07143). Checked against timm 1.0.31: logits, features,
+feature maps and attention maps with equal weights, and parameter counts.
 
 Letters in shapes: b batch, h w image, c channels, n tokens (one class token, then the patches row
 by row), d width, k classes.
@@ -23,6 +25,12 @@ from jaxtyping import Array, Float
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
 from scenax.models.layers.drop_path import DropPath
 
+ACTIVATIONS = {
+    "gelu": functools.partial(nn.gelu, approximate=False),
+    "gelu_tanh": functools.partial(nn.gelu, approximate=True),
+    "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
+}
+
 
 @dataclasses.dataclass(frozen=True)
 class Size:
@@ -33,6 +41,25 @@ class Size:
     num_heads: int
     mlp_ratio: float = 4.0
     patch_size: int = 16
+    pre_norm: bool = False
+    """Whether tokens are normed in front of the first block; patches have no bias then."""
+    norm_eps: float = 1e-6
+    """Epsilon of all norms; transformers' ViT has 1e-12."""
+    act_layer: str = "gelu"
+    """``"gelu"``: the exact one, as timm's; ``"gelu_tanh"``: of the paper's own release, as
+    approximated there; ``"quick_gelu"``: of OpenAI's CLIP."""
+
+    def __post_init__(self) -> None:
+        """Checks what a user chose."""
+        if self.act_layer not in ACTIVATIONS:
+            raise ValueError(
+                f"act_layer has to be one of {(*ACTIVATIONS,)}, got {self.act_layer!r}."
+            )
+        if self.embed_dim % self.num_heads:
+            raise ValueError(
+                f"embed_dim has to be a multiple of num_heads, got {self.embed_dim} and "
+                f"{self.num_heads}."
+            )
 
 
 TEST = Size(64, 6, 2, 3.0)  # timm's, for tests
@@ -41,12 +68,22 @@ SMALL = Size(384, 12, 6)  # 2106.10270
 BASE = Size(768, 12, 12)  # 2010.11929, table 1
 LARGE = Size(1024, 24, 16)  # 2010.11929, table 1
 HUGE = Size(1280, 32, 16)  # 2010.11929, table 1
+XSMALL = Size(256, 10, 4)  # OpenCLIP's, as are the next three
+MEDIUM = Size(512, 12, 8)
+BETWIXT = Size(640, 12, 10)
+PLUS = Size(896, 12, 14)
 GIANT = Size(1408, 40, 16, 48 / 11)  # 2106.04560
 GIGANTIC = Size(1664, 48, 16, 64 / 13)  # 2106.04560
 
 
 def _patch(size: Size, patch_size: int) -> Size:
     return dataclasses.replace(size, patch_size=patch_size)
+
+
+def _clip(size: Size, patch_size: int, act_layer: str = "gelu") -> Size:
+    return dataclasses.replace(
+        size, patch_size=patch_size, pre_norm=True, norm_eps=1e-5, act_layer=act_layer
+    )
 
 
 VARIANTS = {
@@ -71,15 +108,41 @@ VARIANTS = {
     "vit_huge_patch14_224": _patch(HUGE, 14),
     "vit_giant_patch14_224": _patch(GIANT, 14),
     "vit_gigantic_patch14_224": _patch(GIGANTIC, 14),
+    "vit_xsmall_patch16_clip_224": _clip(XSMALL, 16),
+    "vit_medium_patch32_clip_224": _clip(MEDIUM, 32),
+    "vit_medium_patch16_clip_224": _clip(MEDIUM, 16),
+    "vit_betwixt_patch32_clip_224": _clip(BETWIXT, 32),
+    "vit_base_patch32_clip_224": _clip(BASE, 32),
+    "vit_base_patch32_clip_256": _clip(BASE, 32),
+    "vit_base_patch32_clip_384": _clip(BASE, 32),
+    "vit_base_patch32_clip_448": _clip(BASE, 32),
+    "vit_base_patch32_clip_quickgelu_224": _clip(BASE, 32, "quick_gelu"),
+    "vit_base_patch16_clip_224": _clip(BASE, 16),
+    "vit_base_patch16_clip_384": _clip(BASE, 16),
+    "vit_base_patch16_clip_quickgelu_224": _clip(BASE, 16, "quick_gelu"),
+    "vit_base_patch16_plus_clip_240": _clip(PLUS, 16),
+    "vit_large_patch14_clip_224": _clip(LARGE, 14),
+    "vit_large_patch14_clip_336": _clip(LARGE, 14),
+    "vit_large_patch14_clip_quickgelu_224": _clip(LARGE, 14, "quick_gelu"),
+    "vit_large_patch14_clip_quickgelu_336": _clip(LARGE, 14, "quick_gelu"),
+    "vit_huge_patch14_clip_224": _clip(HUGE, 14),
+    "vit_huge_patch14_clip_336": _clip(HUGE, 14),
+    "vit_huge_patch14_clip_378": _clip(HUGE, 14),
+    "vit_huge_patch14_clip_quickgelu_224": _clip(HUGE, 14, "quick_gelu"),
+    "vit_huge_patch14_clip_quickgelu_378": _clip(HUGE, 14, "quick_gelu"),
+    "vit_giant_patch14_clip_224": _clip(GIANT, 14),
+    "vit_gigantic_patch14_clip_224": _clip(GIGANTIC, 14),
+    "vit_gigantic_patch14_clip_378": _clip(GIGANTIC, 14),
+    "vit_gigantic_patch14_clip_quickgelu_224": _clip(GIGANTIC, 14, "quick_gelu"),
 }
 
 # timm cuts its normal off at 2, which is 100 standard deviations: not at all.
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
-def _norm(x: Array, dtype: Any, name: str) -> Array:
+def _norm(x: Array, size: Size, dtype: Any, name: str) -> Array:
     # In float32, with the exact variance: flax's default subtracts two large numbers.
-    norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
+    norm = nn.LayerNorm(epsilon=size.norm_eps, use_fast_variance=False, name=name)
     return norm(x.astype(jnp.float32)).astype(dtype)
 
 
@@ -95,8 +158,7 @@ class VisionTransformer(Architecture, kw_only=True):
     ``fc_norm``, after pooling, for the others.
 
     Raises:
-      ValueError: if the patch does not divide the image, or the heads the width, or if there is no
-        such pool.
+      ValueError: if the patch does not divide the image, or if there is no such pool.
     """
 
     default_maps: ClassVar = 3
@@ -109,11 +171,6 @@ class VisionTransformer(Architecture, kw_only=True):
     def __post_init__(self) -> None:
         """Checks what a user chose."""
         check_patches("ViT", self.size.patch_size, self.img_size)
-        if self.size.embed_dim % self.size.num_heads:
-            raise ValueError(
-                f"embed_dim has to be a multiple of num_heads, got {self.size.embed_dim} and "
-                f"{self.size.num_heads}."
-            )
         super().__post_init__()
 
     @property
@@ -148,11 +205,12 @@ class VisionTransformer(Architecture, kw_only=True):
         size, batch = self.size, x.shape[0]
         rows, cols = (side // size.patch_size for side in self.img_size)
 
-        x = PatchEmbed(size.embed_dim, size.patch_size, self.dtype, name="patch_embed")(x)
+        x = PatchEmbed(size, self.dtype, name="patch_embed")(x)
         token = self.param("cls_token", nn.initializers.normal(1e-6), (1, 1, size.embed_dim))
         x = jnp.concatenate([jnp.tile(token, (batch, 1, 1)).astype(x.dtype), x], axis=1)
         shape = (1, 1 + rows * cols, size.embed_dim)
         x = x + self.param("pos_embed", nn.initializers.normal(0.02), shape).astype(x.dtype)
+        x = _norm(x, size, self.dtype, "norm_pre") if size.pre_norm else x
 
         make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         maps = []
@@ -165,12 +223,12 @@ class VisionTransformer(Architecture, kw_only=True):
             return maps
 
         if self.global_pool in ("token", ""):
-            x = _norm(x, self.dtype, "norm")
+            x = _norm(x, self.size, self.dtype, "norm")
             x = x[:, 0] if self.global_pool == "token" else x
         else:
             mean, largest = x[:, 1:].mean(axis=1), x[:, 1:].max(axis=1)
             pooled = {"avg": mean, "max": largest, "avgmax": 0.5 * (mean + largest)}
-            x = _norm(pooled[self.global_pool], self.dtype, "fc_norm")
+            x = _norm(pooled[self.global_pool], size, self.dtype, "fc_norm")
         x = nn.Dropout(self.drop_rate, deterministic=not train)(x)
         return _dense(self.num_classes, dtype=self.dtype, name="head")(x) if self.num_classes else x
 
@@ -178,23 +236,31 @@ class VisionTransformer(Architecture, kw_only=True):
 class PatchEmbed(nn.Module):
     """Cuts the image into patches and projects each: a convolution whose stride is its size."""
 
-    width: int
-    patch_size: int
+    size: Size
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
         """Returns the patches' tokens, row by row."""
-        patch = (self.patch_size, self.patch_size)
-        bound = (self.patch_size**2 * x.shape[-1]) ** -0.5
+        size, patch = self.size, (self.size.patch_size,) * 2
+        bound = (size.patch_size**2 * x.shape[-1]) ** -0.5
 
         # As torch initialises a convolution, its bias included.
         def uniform(key: Array, shape: Sequence[int], dtype: Any) -> Array:
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-        project = functools.partial(nn.Conv, kernel_init=uniform, bias_init=uniform, name="proj")
-        x = project(self.width, patch, strides=patch, padding="VALID", dtype=self.dtype)(x)
-        return x.reshape(x.shape[0], -1, self.width)
+        project = nn.Conv(
+            size.embed_dim,
+            patch,
+            strides=patch,
+            padding="VALID",
+            use_bias=not size.pre_norm,
+            kernel_init=uniform,
+            bias_init=uniform,
+            dtype=self.dtype,
+            name="proj",
+        )
+        return project(x).reshape(x.shape[0], -1, size.embed_dim)
 
 
 class Block(nn.Module):
@@ -212,10 +278,10 @@ class Block(nn.Module):
     ) -> Float[Array, "b n d"]:
         """Returns the tokens after the block."""
         drop_path = DropPath(self.drop_path)
-        y = _norm(x, self.dtype, "norm1")
+        y = _norm(x, self.size, self.dtype, "norm1")
         x = x + drop_path(Attention(self.size.num_heads, self.dtype, name="attn")(y), train=train)
-        y = _norm(x, self.dtype, "norm2")
-        return x + drop_path(Mlp(self.size.mlp_ratio, self.dtype, name="mlp")(y), train=train)
+        y = _norm(x, self.size, self.dtype, "norm2")
+        return x + drop_path(Mlp(self.size, self.dtype, name="mlp")(y), train=train)
 
 
 class Attention(nn.Module):
@@ -234,16 +300,16 @@ class Attention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two layers with the exact GELU between them."""
+    """Two layers with a GELU between them."""
 
-    ratio: float
+    size: Size
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Applies to each token alone."""
-        width = int(x.shape[-1] * self.ratio)
-        y = nn.gelu(_dense(width, dtype=self.dtype, name="fc1")(x), approximate=False)
+        width = int(x.shape[-1] * self.size.mlp_ratio)
+        y = ACTIVATIONS[self.size.act_layer](_dense(width, dtype=self.dtype, name="fc1")(x))
         return _dense(x.shape[-1], dtype=self.dtype, name="fc2")(y)
 
 
