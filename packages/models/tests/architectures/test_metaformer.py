@@ -15,7 +15,7 @@ from scenax.models.pretrained.timm import from_timm
 
 GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
 SEEDED = runpy.run_path(str(GOLDENS / "seeded.py"))
-AUTHORS = dict(np.load(GOLDENS / "poolformer_authors.npz"))
+AUTHORS = dict(np.load(GOLDENS / "transformers.npz"))
 SMALL = {"depths": (1, 2, 1, 1), "dims": (16, 24, 32, 40), "num_classes": 7}
 
 
@@ -25,7 +25,7 @@ def random_map(*shape):
 
 def logits(**options):
     model = scenax.models.create_model("poolformer_s12", **SMALL, **options)
-    shapes = json.loads(AUTHORS["shapes"].tobytes())
+    shapes = json.loads(AUTHORS["shapes"].tobytes())["poolformer"]
     state = {key: SEEDED["weight"](key, tuple(shape)) for key, shape in shapes.items()}
     variables = from_timm(state, model, (59, 51, 3))
     images = jnp.asarray(SEEDED["images"]((2, 59, 51, 3)).astype(np.float32))
@@ -33,7 +33,7 @@ def logits(**options):
 
 
 def test_with_a_group_norm_in_the_head_logits_are_the_authors():
-    wanted = AUTHORS["logits"]
+    wanted = AUTHORS["poolformer"]
     assert np.abs(logits(head_norm="group") - wanted).max() <= 2e-5 * wanted.std()
     assert np.abs(logits() - wanted).max() > 0.01 * wanted.std()
 

@@ -1,5 +1,10 @@
 """What is the ViT's own; what it computes is compared with timm's in test_parity.py."""
 
+import functools
+import json
+import pathlib
+import runpy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +12,11 @@ import pytest
 
 import scenax.models
 from scenax.models.architectures import vit
+from scenax.models.pretrained.timm import from_timm
+
+GOLDENS = pathlib.Path(__file__).parents[1] / "goldens"
+SEEDED = runpy.run_path(str(GOLDENS / "seeded.py"))
+TRANSFORMERS = dict(np.load(GOLDENS / "transformers.npz"))
 
 
 def made(**options):
@@ -37,6 +47,34 @@ def test_attention_maps_are_what_the_model_uses(remat):
         mixed = np.einsum("bhqk,bkhe->bqhe", maps[:, i], values).reshape(2, 17, 64)
         proj = jax.device_get(variables["params"][f"blocks_{i}"]["attn"]["proj"])
         assert_close(inside["__call__"][0], mixed @ proj["kernel"] + proj["bias"])
+
+
+@functools.cache
+def logits(**options):
+    """Of a small ViT with the weights of ``goldens/make_transformers.py``."""
+    model = scenax.models.create_model(
+        "test_vit", **options, img_size=32, patch_size=8, depth=4, mlp_ratio=4.0, num_classes=7
+    )
+    shapes = json.loads(TRANSFORMERS["shapes"].tobytes())["vit"]
+    state = {key: SEEDED["weight"](key, tuple(shape)) for key, shape in shapes.items()}
+    for key in state:
+        if key.startswith(("patch_embed.", "cls_token", "pos_embed")):
+            state[key] *= 1e-3  # The epsilon shows in small numbers.
+    images = SEEDED["images"]((2, 32, 32, 3)).astype(np.float32)
+    variables = from_timm(state, model, images.shape[1:])
+    return jax.jit(functools.partial(model.apply, train=False))(variables, images)
+
+
+def test_with_an_epsilon_of_1e_12_logits_are_those_of_transformers():
+    wanted = TRANSFORMERS["vit"]
+    assert np.abs(logits(norm_eps=1e-12) - wanted).max() <= 2e-5 * wanted.std()
+    assert np.abs(logits() - wanted).max() > 0.01 * wanted.std()
+
+
+def test_the_tanh_gelu_is_another_function():
+    # The exact one is checked against timm's; the tanh one differs by some 1e-3 (arXiv 1606.08415).
+    worst = np.abs(logits(act_layer="gelu_tanh") - logits()).max() / np.std(logits())
+    assert 1e-4 < worst < 1e-2
 
 
 def test_initial_values_have_timms_spread():
@@ -97,6 +135,10 @@ def test_feature_maps_need_fewer_parameters():
             {"img_size": (32, 40)},
             "ViT/16 needs an image whose sides divide by 16, got 32x40. Resize",
         ),
+        ({"act_layer": "relu"}, r"act_layer has to be one of .*'quick_gelu'.* got 'relu'"),
+        ({"in_chans": 0}, r"in_chans=0: images need at least one channel. Leave"),
+        ({"num_classes": -1}, r"num_classes=-1: .* 0 leaves it out"),
+        ({"drop_path_rate": 1.0}, r"drop_path_rate is a probability below 1, got 1.0"),
         ({"global_pool": "mean"}, "global_pool has to be one of .*'avgmax'.* got 'mean'"),
         (
             {"features_only": True, "out_indices": (6,)},

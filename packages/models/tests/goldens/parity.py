@@ -28,10 +28,11 @@ MAKE = runpy.run_path(str(FOLDER / "make.py"))
 
 def difference(name: str, seed: int) -> tuple[int, float]:
     """Returns the number of parameters, and the largest difference of the logits."""
+    import timm
     import torch
 
     ours = scenax.models.create_model(name, num_classes=10)
-    theirs = MAKE["seeded_model"](name, {"num_classes": 10}, seed)
+    theirs = MAKE["seeded_model"](timm.create_model, name, {"num_classes": 10}, seed)
     channels, *size = ours.default_cfg["input_size"]
     images = MAKE["SEEDED"]["images"]((2, *size, channels), seed)
     with torch.no_grad():
