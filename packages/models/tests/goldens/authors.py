@@ -86,4 +86,46 @@ def _pvt(module, name, *, img_size=224, in_chans=3, num_classes=1000, **options)
     return Pvt(img_size=img_size, in_chans=in_chans, num_classes=num_classes, **options)
 
 
-FAMILIES = {"pvt": _pvt}
+def _swin_mlp(module, name, *, img_size=None, num_classes=1000, **options):
+    large = "base" in name
+    heads = {"c24": 4, "c12": 8, "c6": 16}.get(name.split("_")[3], 4)
+    options = {
+        "embed_dim": 128 if large else 96,
+        "depths": [2, 2, 18, 2] if large else [2, 2, 6, 2],
+        "num_heads": [heads << i for i in range(4)],
+        "window_size": 7 if large else 8,
+        **options,
+    }
+    width = options["embed_dim"]
+
+    class SwinMlp(module.SwinMLP):
+        feature_info = tuple(
+            {"num_chs": width << i, "reduction": 4 << i, "module": f"layers.{i}"} for i in range(4)
+        )
+
+        @property
+        def head_hidden_size(self):
+            return self.num_features
+
+        def forward_head(self, x, *, pre_logits):
+            assert pre_logits
+            return x
+
+        def forward_intermediates(self, images, *, output_fmt):
+            assert output_fmt == "NCHW"
+            maps = {}
+            for i, layer in enumerate(self.layers):
+                block = layer.blocks[-1]
+                block.register_forward_hook(lambda _, __, out, i=i: maps.update({i: out}))
+            self.forward_features(images)
+            rows, cols = images.shape[2:]
+            sides = [(rows // (4 << i), cols // (4 << i)) for i in range(4)]
+            return None, [
+                maps[i].transpose(1, 2).reshape(len(images), -1, *sides[i]) for i in range(4)
+            ]
+
+    img_size = img_size or (224 if large else 256)
+    return SwinMlp(img_size=img_size, num_classes=num_classes, **options)
+
+
+FAMILIES = {"pvt": _pvt, "swin_mlp": _swin_mlp}

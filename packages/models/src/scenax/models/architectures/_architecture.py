@@ -28,6 +28,8 @@ class Architecture(nn.Module, kw_only=True):
 
     default_maps: ClassVar[int | None] = None
     """How many of the last feature maps are returned if no indices are asked for; None for all."""
+    residual: ClassVar[bool] = True
+    """Whether there are branches that stochastic depth can drop."""
 
     size: Any
     in_chans: int = 3
@@ -67,6 +69,11 @@ class Architecture(nn.Module, kw_only=True):
         for option in ("drop_rate", "drop_path_rate"):
             if not 0 <= (rate := getattr(self, option)) < 1:
                 raise ValueError(f"{option} is a probability below 1, got {rate}.")
+        if self.drop_path_rate and not self.residual:
+            raise ValueError(
+                f"{type(self).__name__} has no residual branches for drop_path_rate="
+                f"{self.drop_path_rate} to drop. Leave it out."
+            )
         super().__post_init__()
 
     @classmethod

@@ -24,6 +24,7 @@ from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
 from scenax.models.layers.drop_path import DropPath
+from scenax.models.layers.layer_norm import LayerNorm
 
 ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
@@ -141,9 +142,7 @@ _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
 def _norm(x: Array, size: Size, dtype: Any, name: str) -> Array:
-    # In float32, with the exact variance: flax's default subtracts two large numbers.
-    norm = nn.LayerNorm(epsilon=size.norm_eps, use_fast_variance=False, name=name)
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    return LayerNorm(size.norm_eps, dtype, name=name)(x)
 
 
 def build(name: str, *, features_only: bool = False, **options: Any) -> "VisionTransformer":
