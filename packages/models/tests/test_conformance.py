@@ -1,7 +1,7 @@
 """What every architecture has to do.
 
-Being in the zoo is being tested here: ``test_parity.py`` sees to it that every family has its file in
-``goldens/``.
+Being in the zoo is being tested here: ``test_parity.py`` sees to it that every family has its file
+in ``goldens/``.
 """
 
 import functools
@@ -18,6 +18,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import scenax.models
 from scenax.models import _registry
+from scenax.models.layers.conv import Conv
 
 GOLDENS = pathlib.Path(__file__).parent / "goldens"
 SMALL = {
@@ -173,7 +174,7 @@ def test_bfloat16_computes_in_bfloat16_on_float32_parameters(family):
     apply = functools.partial(
         model.apply,
         train=False,
-        capture_intermediates=lambda module, _: isinstance(module, nn.Dense | nn.Conv),
+        capture_intermediates=lambda module, _: isinstance(module, nn.Dense | Conv),
         mutable=["intermediates"],
     )
     got, state = jax.jit(apply)(variables, images)

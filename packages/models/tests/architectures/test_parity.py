@@ -48,31 +48,6 @@ def options_of(what):
     return {k: tuple(v) if isinstance(v, list) else v for k, v in what["options"].items()}
 
 
-@functools.cache
-def load(family, case):
-    """A case's model, its variables from seeded weights, the images, and the wanted outputs."""
-    what, arrays = FAMILIES[family]["cases"][case], arrays_of(family)
-    options = options_of(what)
-    model = scenax.models.create_model(what["model"], **options)
-    shape = (2, *what["size"], options.get("in_chans", 3))
-    shapes = json.loads(arrays["shapes"].tobytes())[case]
-    state = {key: SEEDED["weight"](key, tuple(size)) for key, size in shapes.items()}
-    variables = from_timm(state, model, shape[1:])
-    images = jnp.asarray(SEEDED["images"](shape).astype(np.float32))
-    wanted = {k.split("/")[1]: v for k, v in arrays.items() if k.startswith(f"{case}/")}
-    return model, variables, images, wanted
-
-
-def run(model, variables, images):
-    """Outputs with those of the variables that the model has, as a part of a model has fewer."""
-    init = functools.partial(model.init, train=False)
-    template = jax.eval_shape(init, jax.random.key(0), images)
-    have = traverse_util.flatten_dict(variables)
-    needed = {path: have[path] for path in traverse_util.flatten_dict(template)}
-    apply = jax.jit(functools.partial(model.apply, train=False))
-    return apply(traverse_util.unflatten_dict(needed), images)
-
-
 def assert_close(family, got, wanted):
     assert got.shape == wanted.shape
     assert wanted.std() > 0
@@ -80,27 +55,40 @@ def assert_close(family, got, wanted):
 
 
 @pytest.mark.parametrize(("family", "case"), CASES)
-def test_logits_and_features_are_theirs(family, case):
-    model, variables, images, wanted = load(family, case)
-    assert_close(family, run(model, variables, images), wanted["logits"])
-    assert_close(family, run(model.clone(num_classes=0), variables, images), wanted["features"])
-
-
-@pytest.mark.parametrize(("family", "case"), CASES)
-def test_feature_maps_are_theirs(family, case):
-    what = FAMILIES[family]["cases"][case]
-    _, variables, images, wanted = load(family, case)
+def test_logits_features_and_maps_are_theirs(family, case):
+    what, arrays = FAMILIES[family]["cases"][case], arrays_of(family)
+    name, options = what["model"], options_of(what)
+    wanted = {k.split("/")[1]: v for k, v in arrays.items() if k.startswith(f"{case}/")}
     levels = sum(key.startswith("map") for key in wanted)
-    if not what.get("maps", True):
-        assert not levels
+    assert bool(levels) == what.get("maps", True)
+
+    models = {"logits": scenax.models.create_model(name, **options)}
+    models["features"] = scenax.models.create_model(name, **{**options, "num_classes": 0})
+    if levels:
+        every = {"features_only": True, "out_indices": tuple(range(levels))}
+        models["maps"] = scenax.models.create_model(name, **options, **every)
+
+    shape = (2, *what["size"], options.get("in_chans", 3))
+    shapes = json.loads(arrays["shapes"].tobytes())[case]
+    state = {key: SEEDED["weight"](key, tuple(size)) for key, size in shapes.items()}
+    variables = from_timm(state, models["logits"], shape[1:])
+    images = jnp.asarray(SEEDED["images"](shape).astype(np.float32))
+
+    @jax.jit  # Together, since they share nearly everything, and compiling takes the time.
+    def run(variables, images):
+        apply = {key: model.apply for key, model in models.items()}
+        return {key: each(variables, images, train=False) for key, each in apply.items()}
+
+    outputs = run(variables, images)
+    assert_close(family, outputs["logits"], wanted["logits"])
+    assert_close(family, outputs["features"], wanted["features"])
+    if not levels:
         return
-    options = {**options_of(what), "features_only": True, "out_indices": tuple(range(levels))}
-    model = scenax.models.create_model(what["model"], **options)
-    outputs = run(model, variables, images)
-    assert len(outputs) == len(model.feature_info) == levels
-    for i, (got, info) in enumerate(zip(outputs, model.feature_info, strict=True)):
-        assert got.shape[3] == info["num_chs"]
-        assert abs(got.shape[1] - images.shape[1] / info["reduction"]) < 1
+    assert len(outputs["maps"]) == len(models["maps"].feature_info) == levels
+    for i, level in enumerate(models["maps"].feature_info):
+        got = outputs["maps"][i]
+        assert got.shape[3] == level["num_chs"]
+        assert abs(got.shape[1] - images.shape[1] / level["reduction"]) < 1
         assert_close(family, SEEDED["sketch"](np.asarray(got)), wanted[f"map{i}"])
 
 

@@ -16,12 +16,14 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
+from scenax.models.layers.conv import Conv
+
 HEAD_DIM = 32
 """Channels of a head of attention."""
 
 # timm cuts its normal off at 2, which is 100 standard deviations: not at all.
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02), use_bias=False)
-_conv = functools.partial(nn.Conv, kernel_init=nn.initializers.normal(0.02), use_bias=False)
+_conv = functools.partial(Conv, kernel_init=nn.initializers.normal(0.02), use_bias=False)
 
 
 class Identity(nn.Module):

@@ -19,8 +19,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import POOLS, global_pool
+from scenax.models.layers.layer_norm import LayerNorm
 
 STEMS = ("patch", "overlap", "overlap_tiered")
 NORMS = ("layernorm", "rmsnorm")
@@ -120,7 +122,7 @@ VARIANTS = {
 }
 
 # timm cuts its normal off at 2, which is 100 standard deviations: not at all.
-_conv = functools.partial(nn.Conv, kernel_init=nn.initializers.normal(0.02))
+_conv = functools.partial(Conv, kernel_init=nn.initializers.normal(0.02))
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
@@ -313,7 +315,5 @@ def _stem(x: Array, size: Size, dtype: Any) -> Array:
 
 def _norm(x: Array, size: Size, dtype: Any, name: str) -> Array:
     if size.norm_layer == "rmsnorm":
-        norm = nn.RMSNorm(size.norm_eps, name=name)
-    else:  # With the exact variance: flax's default subtracts two large numbers.
-        norm = nn.LayerNorm(size.norm_eps, use_fast_variance=False, name=name)
-    return norm(x.astype(jnp.float32)).astype(dtype)
+        return nn.RMSNorm(size.norm_eps, name=name)(x.astype(jnp.float32)).astype(dtype)
+    return LayerNorm(size.norm_eps, dtype, name=name)(x)

@@ -13,13 +13,13 @@ import dataclasses
 import functools
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.layers.conv import Conv, convolve
 from scenax.models.layers.global_pool import global_pool
 
 
@@ -219,19 +219,12 @@ def _blurred_pool(x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
     x = jnp.pad(_max_pool(x, 1), ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
     taps = np.outer([1, 2, 1], [1, 2, 1]) / 16
     kernel = jnp.asarray(np.repeat(taps[:, :, None, None], x.shape[-1], axis=3), x.dtype)
-    return jax.lax.conv_general_dilated(
-        x,
-        kernel,
-        (2, 2),
-        "VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        feature_group_count=x.shape[-1],
-    )
+    return convolve(x, kernel, 2, "VALID", x.shape[-1])
 
 
 def _conv(x: Array, features: int, kernel: int, stride: int = 1, **fields: Any) -> Array:
     # Padded as torch does, equally on all sides.
-    conv = nn.Conv(
+    conv = Conv(
         features,
         (kernel, kernel),
         strides=stride,

@@ -19,8 +19,10 @@ from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level
 from scenax.models.architectures._token_mixers import HEAD_DIM, TOKEN_MIXERS, StarRelu
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
+from scenax.models.layers.layer_norm import LayerNorm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +91,7 @@ VARIANTS = {
 
 # timm cuts its normal off at 2, which is 100 standard deviations: not at all.
 _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
-_conv = functools.partial(nn.Conv, kernel_init=nn.initializers.normal(0.02))
+_conv = functools.partial(Conv, kernel_init=nn.initializers.normal(0.02))
 
 
 def build(name: str, *, features_only: bool = False, **options: Any) -> "MetaFormer":
@@ -296,8 +298,7 @@ class Head(nn.Module):
         if self.norm == "group":
             x = global_pool(_norm(x, "group", PAPERS[0], self.dtype, "norm"), self.pool)
         else:
-            norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name="norm")
-            x = norm(global_pool(x, self.pool).astype(jnp.float32)).astype(self.dtype)
+            x = LayerNorm(1e-6, self.dtype, name="norm")(global_pool(x, self.pool))
         if self.num_classes and self.mlp:
             return MlpClassifier(self.num_classes, self.dtype, name="fc")(x, drop)
         x = drop(x)
@@ -314,8 +315,7 @@ class MlpClassifier(nn.Module):
     def __call__(self, x: Float[Array, "b ... c"], drop: nn.Dropout) -> Float[Array, "b ... k"]:
         """Returns logits."""
         y = jnp.square(nn.relu(_dense(4 * x.shape[-1], dtype=self.dtype, name="fc1")(x)))
-        norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name="norm")
-        y = drop(norm(y.astype(jnp.float32)).astype(self.dtype))
+        y = drop(LayerNorm(1e-6, self.dtype, name="norm")(y))
         return _dense(self.num_classes, dtype=self.dtype, name="fc2")(y)
 
 

@@ -19,7 +19,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
+from scenax.models.layers.layer_norm import LayerNorm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +76,7 @@ _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.xavier_uniform(
 
 
 def _norm(x: Array, dtype: Any, name: str, epsilon: float = 1e-6) -> Array:
-    # In float32, with the exact variance: flax's default subtracts two large numbers.
-    norm = nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    return LayerNorm(epsilon, dtype, name=name)(x)
 
 
 def build(name: str, *, features_only: bool = False, **options: Any) -> "MlpMixer":
@@ -168,7 +168,7 @@ class PatchEmbed(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
         """Returns the patches' tokens, row by row."""
         patch = (self.patch_size, self.patch_size)
-        project = functools.partial(nn.Conv, padding="VALID", dtype=self.dtype, name="proj")
+        project = functools.partial(Conv, padding="VALID", dtype=self.dtype, name="proj")
         x = project(self.width, patch, strides=patch)(x)
         return x.reshape(x.shape[0], -1, self.width)
 

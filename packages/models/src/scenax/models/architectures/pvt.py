@@ -20,7 +20,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
+from scenax.models.layers.layer_norm import LayerNorm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +64,7 @@ _dense = functools.partial(nn.Dense, kernel_init=_normal)
 
 
 def _norm(x: Array, epsilon: float, dtype: Any, name: str) -> Array:
-    # In float32, with the exact variance: flax's default subtracts two large numbers.
-    norm = nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    return LayerNorm(epsilon, dtype, name=name)(x)
 
 
 def build(name: str, *, features_only: bool = False, **options: Any) -> "Pvt":
@@ -157,7 +157,7 @@ class PatchEmbed(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b rows cols d"]:
         """Returns the map of patches."""
         width, patch = self.size.embed_dims[self.index], (2, 2) if self.index else (4, 4)
-        project = functools.partial(nn.Conv, padding="VALID", dtype=self.dtype, name="proj")
+        project = functools.partial(Conv, padding="VALID", dtype=self.dtype, name="proj")
         return _norm(project(width, patch, patch)(x), self.size.norm_eps, self.dtype, "norm")
 
 
@@ -202,7 +202,7 @@ class Attention(nn.Module):
             y = x.reshape(batch, *sides, width)
             bound = math.sqrt(1 / (3 * ratio * ratio * width))
             init = nn.initializers.normal(bound)
-            conv = functools.partial(nn.Conv, padding="VALID", kernel_init=init, name="sr")
+            conv = functools.partial(Conv, padding="VALID", kernel_init=init, name="sr")
             y = conv(width, (ratio, ratio), (ratio, ratio), dtype=self.dtype)(y)
             x = _norm(y.reshape(batch, -1, width), self.size.norm_eps, self.dtype, "norm")
         kv = dense(2 * width, name="kv")(x).reshape(batch, -1, 2, heads, width // heads)

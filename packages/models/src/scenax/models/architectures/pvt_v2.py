@@ -21,8 +21,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
+from scenax.models.layers.layer_norm import LayerNorm
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +71,13 @@ _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
 def _norm(x: Array, epsilon: float, dtype: Any, name: str) -> Array:
-    # In float32, with the exact variance: flax's default subtracts two large numbers.
-    norm = nn.LayerNorm(epsilon=epsilon, use_fast_variance=False, name=name)
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    return LayerNorm(epsilon, dtype, name=name)(x)
 
 
 def _conv(x: Array, width: int, kernel: int, stride: int, **fields: Any) -> Array:
     groups = fields.get("feature_group_count", 1)
     std = math.sqrt(2 * groups / (kernel * kernel * width))
-    conv = nn.Conv(
+    conv = Conv(
         width,
         (kernel, kernel),
         strides=stride,

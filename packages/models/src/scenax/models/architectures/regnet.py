@@ -21,6 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
 
@@ -224,7 +225,7 @@ class ConvNorm(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b hh ww d"]:
         """Returns the map, of a ``stride``-th of the sides."""
-        conv = nn.Conv(
+        conv = Conv(
             self.features,
             (self.kernel, self.kernel),
             strides=self.stride,
@@ -250,7 +251,7 @@ class SqueezeExcite(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b h w c"]:
         """Returns the scaled map."""
         init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
-        layer = functools.partial(nn.Conv, kernel_size=(1, 1), kernel_init=init, dtype=self.dtype)
+        layer = functools.partial(Conv, kernel_size=(1, 1), kernel_init=init, dtype=self.dtype)
         y = nn.relu(layer(self.hidden, name="fc1")(x.mean(axis=(1, 2), keepdims=True)))
         return x * nn.sigmoid(layer(x.shape[-1], name="fc2")(y))
 

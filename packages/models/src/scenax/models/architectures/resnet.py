@@ -23,6 +23,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
 
@@ -306,7 +307,7 @@ def _conv(
     x: Array, features: int, kernel: int, stride: int = 1, groups: int = 1, **fields: Any
 ) -> Array:
     # Padded as torch does, equally on all sides.
-    conv = nn.Conv(
+    conv = Conv(
         features,
         (kernel, kernel),
         strides=stride,

@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
 from scenax.models.layers.layer_norm import LayerNorm
@@ -145,7 +146,7 @@ class PatchEmbed(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b rows cols d"]:
         """Returns the map of patches."""
         patch = (PATCH, PATCH)
-        project = functools.partial(nn.Conv, padding="VALID", dtype=self.dtype, name="proj")
+        project = functools.partial(Conv, padding="VALID", dtype=self.dtype, name="proj")
         return LayerNorm(1e-5, self.dtype, name="norm")(project(self.width, patch, patch)(x))
 
 
@@ -237,8 +238,7 @@ class SpatialMlp(nn.Module):
         """Returns the mixed windows."""
         count, heads = x.shape[1], self.heads
         # The authors' convolution in groups has this kernel: 1, positions, heads' positions.
-        init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-        kernel = self.param("kernel", init, (1, count, heads * count))
+        kernel = self.param("kernel", nn.initializers.normal(0.02), (1, count, heads * count))
         bias = self.param("bias", nn.initializers.zeros, (heads * count,))
         kernel = kernel.astype(self.dtype).reshape(count, heads, count)
         bias = bias.astype(self.dtype).reshape(heads, count).T.reshape(1, count, heads, 1)

@@ -20,8 +20,10 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
+from scenax.models.layers.layer_norm import LayerNorm
 from scenax.models.layers.windows import (
     join_windows,
     relative_positions,
@@ -79,10 +81,7 @@ _dense = functools.partial(nn.Dense, kernel_init=nn.initializers.normal(0.02))
 
 
 def _norm(x: Array, dtype: Any, name: str, start: float = 1.0) -> Array:
-    # In float32, with the exact variance: flax's default subtracts two large numbers.
-    scale_init = nn.initializers.constant(start)
-    norm = nn.LayerNorm(1e-5, use_fast_variance=False, scale_init=scale_init, name=name)
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    return LayerNorm(1e-5, dtype, start=start, name=name)(x)
 
 
 def build(name: str, *, features_only: bool = False, **options: Any) -> "SwinTransformerV2":
@@ -183,7 +182,7 @@ class PatchEmbed(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b rows cols d"]:
         """Returns the map of patches."""
         patch = (PATCH, PATCH)
-        project = functools.partial(nn.Conv, padding="VALID", dtype=self.dtype, name="proj")
+        project = functools.partial(Conv, padding="VALID", dtype=self.dtype, name="proj")
         return _norm(project(self.width, patch, strides=patch)(x), self.dtype, "norm")
 
 

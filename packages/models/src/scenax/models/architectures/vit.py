@@ -23,6 +23,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.layer_norm import LayerNorm
 
@@ -248,7 +249,7 @@ class PatchEmbed(nn.Module):
         def uniform(key: Array, shape: Sequence[int], dtype: Any) -> Array:
             return jax.random.uniform(key, shape, dtype, -bound, bound)
 
-        project = nn.Conv(
+        project = Conv(
             size.embed_dim,
             patch,
             strides=patch,

@@ -23,7 +23,9 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
+from scenax.models.layers.layer_norm import LayerNorm
 
 ACTIVATIONS = {
     "gelu": functools.partial(nn.gelu, approximate=False),
@@ -155,9 +157,7 @@ _dense = functools.partial(nn.Dense, kernel_init=_normal)
 
 
 def _norm(x: Array, dtype: Any, name: str) -> Array:
-    # In float32, with the exact variance: flax's default subtracts two large numbers.
-    norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name=name)
-    return norm(x.astype(jnp.float32)).astype(dtype)
+    return LayerNorm(1e-6, dtype, name=name)(x)
 
 
 def build(name: str, *, features_only: bool = False, **options: Any) -> "PooledTransformer":
@@ -262,7 +262,7 @@ class PatchEmbed(nn.Module):
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b n d"]:
         """Returns the patches' tokens, row by row."""
         width, patch = self.size.embed_dim, (self.size.patch_size,) * 2
-        project = functools.partial(nn.Conv, padding="VALID", dtype=self.dtype, name="proj")
+        project = functools.partial(Conv, padding="VALID", dtype=self.dtype, name="proj")
         return project(width, patch, strides=patch)(x).reshape(x.shape[0], -1, width)
 
 

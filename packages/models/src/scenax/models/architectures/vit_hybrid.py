@@ -22,6 +22,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.layers.conv import Conv, convolve
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.layer_norm import LayerNorm
 
@@ -177,7 +178,7 @@ class HybridEmbed(nn.Module):
         if size.layers:
             fields |= {"size": size, "remat": self.remat}
         x = backbone(**fields)(x)
-        project = functools.partial(nn.Conv, padding="VALID", dtype=self.dtype, name="proj")
+        project = functools.partial(Conv, padding="VALID", dtype=self.dtype, name="proj")
         return project(size.embed_dim, patch, patch)(x)
 
 
@@ -282,13 +283,7 @@ class StdConv(nn.Module):
         kernel = kernel - kernel.mean(axis=(0, 1, 2), keepdims=True)
         variance = jnp.square(kernel).mean(axis=(0, 1, 2), keepdims=True)
         kernel = (kernel * jax.lax.rsqrt(variance + 1e-8)).astype(self.dtype)
-        return jax.lax.conv_general_dilated(
-            x.astype(self.dtype),
-            kernel,
-            (self.stride, self.stride),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
+        return convolve(x.astype(self.dtype), kernel, self.stride)
 
 
 def _group_norm(x: Array, dtype: Any, name: str) -> Array:

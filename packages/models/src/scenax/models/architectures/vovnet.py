@@ -19,6 +19,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
 
@@ -260,7 +261,7 @@ def _pool(x: Float[Array, "b h w c"]) -> Float[Array, "b hh ww c"]:
 def _conv(
     x: Array, features: int, kernel: int, stride: int, groups: int = 1, **fields: Any
 ) -> Array:
-    conv = nn.Conv(
+    conv = Conv(
         features,
         (kernel, kernel),
         strides=stride,

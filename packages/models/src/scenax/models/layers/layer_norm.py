@@ -25,13 +25,16 @@ class LayerNorm(nn.Module):
     dtype: Any = jnp.float32
     """Of the output; everything is computed in float32."""
     use_bias: bool = True
+    start: float = 1.0
+    """Where the scales start; 0 closes a residual branch at first."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "... c"]) -> Float[Array, "... c"]:
         """Returns the normed array."""
         shape = (1,) * (x.ndim - 1) + (x.shape[-1],)
         y = _standardize(x.astype(jnp.float32), self.epsilon)
-        y = y * self.param("scale", nn.initializers.ones, shape[-1:]).reshape(shape)
+        scale = self.param("scale", nn.initializers.constant(self.start), shape[-1:])
+        y = y * scale.reshape(shape)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, shape[-1:]).reshape(shape)
         return y.astype(self.dtype)

@@ -40,7 +40,14 @@ RULES = (
 )
 """An array that no rule names is a parameter of the same name, with its axes as they are."""
 
-IGNORED = ("*num_batches_tracked",)
+IGNORED = (
+    "*num_batches_tracked",
+    # Swin Transformers' constants, which older files have.
+    "*.attn_mask",
+    "*.relative_position_index",
+    "*.relative_coords_table",
+    "*.k_bias",
+)
 """Source names that Flax has no use for."""
 
 
