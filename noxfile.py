@@ -51,7 +51,11 @@ def tests(session: nox.Session, part: str) -> None:
     else:
         sync(session, "--group=apps", "--group=test", "--group=imports")
         paths = ["apps"] if part == "apps" else ["tests", "benchmarks/tests"]
-    session.run("pytest", "-c", "pyproject.toml", "--durations=5", *paths, *session.posargs)
+    # The zoo's tests compile much, which takes one core each.
+    parallel = ["--numprocesses=auto", "--dist=loadgroup"] if part == "models" else []
+    session.run(
+        "pytest", "-c", "pyproject.toml", "--durations=5", *parallel, *paths, *session.posargs
+    )
 
 
 @nox.session

@@ -26,11 +26,17 @@ SMALL = {
     for path in sorted(GOLDENS.glob("*.json"))
     if "." not in path.stem
 }
-"""The first case of each family's list: a name, options, an image size, and where the reference
-cannot make a small one, further options that make it small."""
+"""The first case of each family's list: a name, options, an image size, and further options that
+make it as small as it can be, which the reference may not have."""
 SMALL["fully_connected"] = {"model": "fully_connected", "size": [8, 8], "options": {}}
 FAMILIES = sorted(SMALL)
 RATES = ("drop_rate", "drop_path_rate")
+
+
+def for_every(families):
+    """Parametrizes a test by family; one process has all tests of a family, which share work."""
+    mark = pytest.mark.xdist_group
+    return pytest.mark.parametrize("family", [pytest.param(f, marks=mark(f)) for f in families])
 
 
 def make(family, **options):
@@ -38,7 +44,7 @@ def make(family, **options):
     small = SMALL[family]
     options = {**small["options"], **small.get("small", {}), **options}
     model = scenax.models.create_model(small["model"], **options)
-    shape = (8, *small["size"], getattr(model, "in_chans", 3))
+    shape = (8, *getattr(model, "img_size", small["size"]), getattr(model, "in_chans", 3))
     return model, jax.random.normal(jax.random.key(1), shape)
 
 
@@ -91,7 +97,7 @@ def assert_close(got, wanted, tolerance=1e-5):
     )
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_parameters_are_float32_and_models_can_be_hashed(family):
     model, images = make(family)
     init = functools.partial(model.init, jax.random.key(0), train=False)
@@ -99,7 +105,7 @@ def test_parameters_are_float32_and_models_can_be_hashed(family):
     assert isinstance(hash(model), int)  # every field can be hashed, as jit's static arguments are
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_without_a_head_come_features(family):
     (model, images), (_, variables, _, _) = make(family, num_classes=0), made(family)
     init = functools.partial(model.init_with_output, jax.random.key(0), train=False)
@@ -110,7 +116,7 @@ def test_without_a_head_come_features(family):
     assert rest < whole
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_a_change_of_head_changes_nothing_else(family):
     (small, _), (large, _) = make(family), make(family, num_classes=11)
     assert small.num_features == large.num_features
@@ -118,13 +124,13 @@ def test_a_change_of_head_changes_nothing_else(family):
     assert small.feature_info == large.feature_info
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_jit_equals_eager(family):
     model, variables, images, output = made(family)
     assert_close(model.apply(variables, images, train=False), output)
 
 
-@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "fully_connected"])
+@for_every(f for f in FAMILIES if f != "fully_connected")
 def test_remat_equals_plain(family):
     _, variables, images, _ = made(family)
     noise = {rate: 0.3 for rate in RATES if (family, rate) in NOISY}
@@ -152,7 +158,7 @@ def test_remat_equals_plain(family):
         assert np.abs(got - wanted).max() <= 3e-4 * max(np.std(wanted), floor)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_every_parameter_has_a_gradient(family):
     model, variables, images, _ = made(family)
 
@@ -165,7 +171,7 @@ def test_every_parameter_has_a_gradient(family):
         assert np.any(np.asarray(gradient) != 0), path
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_bfloat16_computes_in_bfloat16_on_float32_parameters(family):
     model, _ = make(family, dtype="bfloat16")
     _, variables, images, output = made(family)
@@ -182,7 +188,7 @@ def test_bfloat16_computes_in_bfloat16_on_float32_parameters(family):
     assert_close(got.astype(jnp.float32), output, tolerance=0.1)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_examples_do_not_see_one_another_in_evaluation(family):
     model, variables, images, output = made(family)
     assert_close(forward(model, variables, images[2:3]), output[2:3])
@@ -191,7 +197,10 @@ def test_examples_do_not_see_one_another_in_evaluation(family):
     assert np.abs(changed[0] - output[0]).max() > 1e-3 * np.std(output)
 
 
-@pytest.mark.parametrize(("family", "rate"), NOISY)
+@pytest.mark.parametrize(
+    ("family", "rate"),
+    [pytest.param(*each, marks=pytest.mark.xdist_group(each[0])) for each in NOISY],
+)
 def test_noise_is_a_function_of_the_key(family, rate):
     model, images = make(family, **{rate: 0.5})
     _, variables, _, output = made(family)
@@ -203,7 +212,7 @@ def test_noise_is_a_function_of_the_key(family, rate):
     np.testing.assert_array_equal(forward(model, variables, images), output)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_saved_and_loaded_variables_compute_the_same(family):
     model, variables, images, output = made(family)
     saved = serialization.to_bytes(variables)
@@ -212,7 +221,7 @@ def test_saved_and_loaded_variables_compute_the_same(family):
     np.testing.assert_array_equal(forward(model, loaded, images), output)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@for_every(FAMILIES)
 def test_a_sharded_batch_computes_the_same(family):
     model, variables, images, output = made(family)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))

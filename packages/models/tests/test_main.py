@@ -6,7 +6,7 @@ from scenax.models.__main__ import main
 
 
 def test_the_list_has_the_published_figures(capsys):
-    assert main(["list", "vit_base_patch*_224"]) == 0
+    assert main(["list", "vit_base_patch?_224", "vit_base_patch??_224"]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header.split() == ["name", "parameters", "GMACs", "input", "top-1"]
     published = {  # timm's tables: parameters, GMACs, top-1.

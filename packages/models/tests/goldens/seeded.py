@@ -5,6 +5,7 @@ channel to channel, so that one that is not loaded, or not applied, shows.
 """
 
 import math
+import re
 import zlib
 
 import numpy as np
@@ -23,6 +24,10 @@ def weight(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
     if len(shape) <= 1:
         # Pre-activated branches as large as their shortcuts make rounding grow block by block.
         size = 0.3 if key.startswith("stages.") and ".norm3." in key else 1.0
+        if match := re.fullmatch(r"blocks\.\d+\.(\d+)\.bn([23])\.weight", key):
+            # Of EfficientNets: gates quieten a block, and many loud ones make a gate a coin's toss.
+            loudness, power = {"2": (1.0, 1.0), "3": (2.0, 1.5)}[match[2]]
+            size = loudness / (1 + int(match[1])) ** power
         return size * (0.1 * noise + (1.0 if last in ("weight", "scale") else 0.0))
     if last != "weight":  # Tokens, positions, tables of relative positions.
         return 0.5 * noise

@@ -87,14 +87,14 @@ def list_models(
 ) -> list[str]:
     """Returns the names of architectures in natural order, that is with numbers by their value.
 
-    >>> list_models("vit_base_patch*_224")
-    ['vit_base_patch8_224', 'vit_base_patch16_224', 'vit_base_patch32_224']
-    >>> list_models(["vit_giant*", "fully_*"], exclude="vit_*")
+    >>> list_models("vit_small_patch*_224")
+    ['vit_small_patch8_224', 'vit_small_patch16_224', 'vit_small_patch32_224']
+    >>> list_models(["vit_giant_*", "fully_*"], exclude="vit_*")
     ['fully_connected']
     >>> list_models("resnet18", pretrained=True)[:2]
     ['resnet18.a1_in1k', 'resnet18.a2_in1k']
-    >>> list_models("*_b24_*", module="mlp_mixer")
-    []
+    >>> list_models("*_b16_*", module="mlp_mixer")
+    ['mixer_b16_224']
 
     Args:
       pattern: a name with wildcards as in file names, or several of which one has to match; empty

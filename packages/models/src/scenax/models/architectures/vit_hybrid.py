@@ -172,7 +172,7 @@ class HybridEmbed(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b rows cols d"]:
         """Returns the map of tokens."""
-        size, patch = self.size, (self.size.patch_size,) * 2
+        size, patch = self.size, (self.size.patch_size, self.size.patch_size)
         backbone = ResNet if size.layers else Stem
         fields: dict[str, Any] = {"dtype": self.dtype, "name": "backbone"}
         if size.layers:
