@@ -117,7 +117,7 @@ def _patches(x: Array, kernel: Array, geometry: _Geometry) -> Array:
 
 
 def _depthwise(x: Array, kernel: Array, geometry: _Geometry) -> Array:
-    wide = jnp.promote_types(x.dtype, jnp.float32)
+    wide = x.dtype if x.dtype.itemsize >= 4 else jnp.float32  # Sums of taps need the digits.
     taps = kernel.astype(wide).reshape(-1, 1, 1, 1, kernel.shape[-1])
     shifted = _shifted(x, kernel.shape[:2], geometry)
     return sum(part.astype(wide) * tap for part, tap in zip(shifted, taps, strict=True)).astype(
