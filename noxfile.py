@@ -139,6 +139,14 @@ def parity(session: nox.Session) -> None:
     session.run("python", "packages/models/tests/goldens/parity.py", *session.posargs)
 
 
+@nox.session(venv_backend="venv")
+def speed(session: nox.Session) -> None:
+    """Times inference and training beside timm on this CPU; arguments are names."""
+    session.install("torch==2.13.0", "torchvision==0.28.0", "timm==1.0.31")
+    session.install("./packages/common", "./packages/models")
+    session.run("python", "benchmarks/against_timm.py", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Counts what every architecture of the working tree costs; arguments go to asv run."""

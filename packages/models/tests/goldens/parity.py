@@ -3,7 +3,8 @@
 Weights are those of ``seeded.py`` for ``--seed``, images of the published size. timm computes in
 float64, we in float32 with products of the highest precision. Prints name, parameters, the largest
 difference in standard deviations of timm's logits, and seconds; fails if one is above the tolerance
-of its family's file. By default one name for every type of block: those of the files' cases.
+of its family's file, or if timm's ``default_cfg`` is another. By default one name for every type of
+block: those of the files' cases. Families that timm does not have are left out.
 """
 
 import argparse
@@ -24,6 +25,20 @@ from scenax.models.pretrained.timm import from_timm
 
 FOLDER = pathlib.Path(__file__).parent
 MAKE = runpy.run_path(str(FOLDER / "make.py"))
+CFG_KEYS = (
+    "architecture",
+    "input_size",
+    "fixed_input_size",
+    "interpolation",
+    "crop_pct",
+    "crop_mode",
+    "mean",
+    "std",
+    "pool_size",
+    "first_conv",
+    "classifier",
+    "license",
+)
 
 
 def difference(name: str, seed: int) -> tuple[int, float]:
@@ -37,6 +52,9 @@ def difference(name: str, seed: int) -> tuple[int, float]:
     images = MAKE["SEEDED"]["images"]((2, *size, channels), seed)
     with torch.no_grad():
         wanted = theirs(torch.from_numpy(images.transpose(0, 3, 1, 2).copy())).numpy()
+    told = {key: theirs.default_cfg.get(key) for key in CFG_KEYS}
+    if told != (said := {key: ours.default_cfg[key] for key in CFG_KEYS}):
+        raise ValueError(f"{name}: timm's default_cfg is {told}, ours {said}.")
     state = {key: value.numpy() for key, value in theirs.state_dict().items()}
     variables = from_timm(state, ours, images.shape[1:])
     got = jax.jit(lambda v, x: ours.apply(v, x, train=False))(
@@ -56,11 +74,9 @@ def main() -> int:
     MAKE["declare_operators"]()
 
     families = {name: module.rsplit(".", 1)[-1] for name, module in _catalog.families().items()}
-    files = {
-        family: json.loads((FOLDER / f"{family}.json").read_text())
-        for family in sorted({*families.values()})
-        if (FOLDER / f"{family}.json").exists()
-    }
+    lists = [path for path in sorted(FOLDER.glob("*.json")) if "." not in path.stem]
+    files = {path.stem: json.loads(path.read_text()) for path in lists}
+    files = {family: what for family, what in files.items() if "authors" not in what}
     if flags.names or flags.all:
         names = [n for n in scenax.models.list_models(flags.names) if families[n] in files]
     else:

@@ -173,7 +173,7 @@ class Block(nn.Module):
     def __call__(
         self,
         x: Float[Array, "b n c"],
-        sides: tuple[int, int],
+        sides: tuple[int, ...],
         train: bool,  # noqa: FBT001 (nn.remat would trace it as a keyword argument)
     ) -> Float[Array, "b n c"]:
         """Returns the tokens after the block; ``sides`` are those of the map they make."""
@@ -193,7 +193,7 @@ class Attention(nn.Module):
     dtype: Any
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b n c"], sides: tuple[int, int]) -> Float[Array, "b n c"]:
+    def __call__(self, x: Float[Array, "b n c"], sides: tuple[int, ...]) -> Float[Array, "b n c"]:
         """Returns each head's mean of the values, concatenated and projected."""
         (batch, _, width), heads = x.shape, self.size.num_heads[self.index]
         ratio, dense = self.size.sr_ratios[self.index], functools.partial(_dense, dtype=self.dtype)

@@ -181,7 +181,8 @@ class PooledTransformer(Architecture, kw_only=True):
     def __post_init__(self) -> None:
         """Checks what a user chose."""
         # SigLIP's so400m with 384 pixels has 27 patches of 14 a side: the last 6 are not looked at.
-        if self.img_size != self.default_cfg.get("input_size", ())[1:]:
+        _, *published = self.default_cfg.get("input_size") or (0,)
+        if list(self.img_size) != published:
             check_patches("ViT", self.size.patch_size, self.img_size)
         super().__post_init__()
 

@@ -11,6 +11,7 @@ map, c d channels, k classes.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
@@ -151,8 +152,9 @@ class Stage(nn.Module):
         """Returns the map after the stage."""
         make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
         for j, rate in enumerate(self.rates):
-            place = {"first": j == 0, "last": j == len(self.rates) - 1}
-            block = make_block(self.size, self.index, rate, self.dtype, **place, name=f"blocks_{j}")
+            last = j == len(self.rates) - 1
+            block = functools.partial(make_block, self.size, self.index, rate, self.dtype)
+            block = block(first=not j, last=last, name=f"blocks_{j}")
             x = block(x, train)
         return x
 

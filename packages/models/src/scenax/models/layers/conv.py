@@ -21,7 +21,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 Padding = str | int | Sequence[tuple[int, int]]
-_Geometry = tuple[tuple[int, int], tuple[tuple[int, int], ...], int]
+_Geometry = tuple[tuple[int, ...], tuple[tuple[int, int], ...], int]
 """Strides, padding of each side, and groups."""
 
 
@@ -29,8 +29,9 @@ class Conv(nn.Module):
     """A convolution of NHWC maps with the parameters and initial values of ``flax.linen.Conv``."""
 
     features: int
-    kernel_size: tuple[int, int]
-    strides: int | tuple[int, int] = 1
+    kernel_size: tuple[int, ...]
+    """Rows and columns."""
+    strides: int | tuple[int, ...] = 1
     padding: Padding = "SAME"
     """``"SAME"`` as TensorFlow has it, ``"VALID"``, one number for all sides, or one for each."""
     feature_group_count: int = 1
@@ -64,20 +65,20 @@ class Conv(nn.Module):
 def convolve(
     x: Float[Array, "b h w c"],
     kernel: Float[Array, "m n i d"],
-    strides: int | tuple[int, int] = 1,
+    strides: int | tuple[int, ...] = 1,
     padding: Padding = "SAME",
     groups: int = 1,
 ) -> Float[Array, "b rows cols d"]:
     """Returns a map convolved with a kernel, whose ``i`` is ``c / groups``; see ``Conv``."""
-    strides = (strides,) * 2 if isinstance(strides, int) else strides
+    both: tuple[int, ...] = (strides, strides) if isinstance(strides, int) else strides
     if isinstance(padding, str):
-        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], strides, padding)
+        padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], both, padding)
     elif isinstance(padding, int):
         padding = ((padding, padding),) * 2
     padded = tuple((int(before), int(after)) for before, after in padding)
-    geometry: _Geometry = (strides, padded, groups)
+    geometry: _Geometry = (both, padded, groups)
     sides, chans = kernel.shape[:2], x.shape[-1]
-    if groups == 1 and not any(map(any, padded)) and sides in ((1, 1), strides):
+    if groups == 1 and not any(map(any, padded)) and sides in ((1, 1), both):
         return _on_cpu(_patches, x, kernel, geometry)
     if groups == chans == kernel.shape[-1] and groups > 1:
         return _on_cpu(_depthwise, x, kernel, geometry)
@@ -120,9 +121,8 @@ def _depthwise(x: Array, kernel: Array, geometry: _Geometry) -> Array:
     wide = x.dtype if x.dtype.itemsize >= 4 else jnp.float32  # Sums of taps need the digits.
     taps = kernel.astype(wide).reshape(-1, 1, 1, 1, kernel.shape[-1])
     shifted = _shifted(x, kernel.shape[:2], geometry)
-    return sum(part.astype(wide) * tap for part, tap in zip(shifted, taps, strict=True)).astype(
-        x.dtype
-    )
+    parts = (part.astype(wide) * tap for part, tap in zip(shifted, taps, strict=True))
+    return functools.reduce(jnp.add, parts).astype(x.dtype)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
@@ -144,7 +144,8 @@ def _products(x: Array, kernel: Array, geometry: _Geometry) -> Array:
     shifted, taps = _shifted(x, kernel.shape[:2], geometry), kernel.reshape(-1, *kernel.shape[2:])
     if x.shape[-1] < 16:  # Products as thin as an image's channels are slow: one for all taps.
         return jnp.concatenate(list(shifted), axis=-1) @ taps.reshape(-1, kernel.shape[-1])
-    return sum(part @ tap for part, tap in zip(shifted, taps, strict=True))
+    parts = (part @ tap for part, tap in zip(shifted, taps, strict=True))
+    return functools.reduce(jnp.add, parts)
 
 
 def _shifted(x: Array, sides: Sequence[int], geometry: _Geometry) -> Iterator[Array]:
