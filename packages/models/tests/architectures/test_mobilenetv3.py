@@ -26,16 +26,18 @@ def hard_swish(y):
 
 def test_the_head_pools_first_and_has_a_layer_before_the_classifier():
     images = jax.random.normal(jax.random.key(1), IMAGES.shape)
-    make = functools.partial(scenax.models.create_model, "mobilenetv3_small_050")
+    first, last = [["ds", 1, 3, 2, 1, 8, 0, "relu"]], [["cn", 1, 1, 1, 1, 32, 0, "hard_swish"]]
+    sizes = {"stages": [first, last], "channel_multiplier": 1.0, "num_features": 48}
+    make = functools.partial(scenax.models.create_model, "mobilenetv3_small_100", **sizes)
     model = make(num_classes=0)
-    assert (model.num_features, model.head_hidden_size) == (288, 1024)
+    assert (model.num_features, model.head_hidden_size) == (32, 48)
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), images)
     got = model.apply(variables, images, train=False)
 
     parts = make(features_only=True, out_indices=(-1,))
     params = {k: v for k, v in variables["params"].items() if k != "conv_head"}
     (last,) = parts.apply({**variables, "params": params}, images, train=False)
-    kernel, bias = variables["params"]["conv_head"]["kernel"][0, 0], np.linspace(-4, 4, 1024)
+    kernel, bias = variables["params"]["conv_head"]["kernel"][0, 0], np.linspace(-4, 4, 48)
     y = np.asarray(last).mean((1, 2)) @ np.asarray(kernel)
     np.testing.assert_allclose(got, hard_swish(y), rtol=1e-4, atol=1e-5)
     biased = {**params, "conv_head": {"kernel": kernel[None, None], "bias": jnp.float32(bias)}}
@@ -43,7 +45,7 @@ def test_the_head_pools_first_and_has_a_layer_before_the_classifier():
     np.testing.assert_allclose(got, hard_swish(y + bias), rtol=1e-4, atol=1e-5)
 
     mapped = make(num_classes=0, global_pool="").apply(variables, images, train=False)
-    assert mapped.shape == (2, 2, 2, 1024)
+    assert mapped.shape == (2, 16, 16, 48)
     np.testing.assert_allclose(mapped, hard_swish(np.asarray(last) @ kernel), rtol=1e-4, atol=1e-5)
 
 

@@ -62,11 +62,11 @@ class Attention(nn.Module):
         batch, rows, cols, width = x.shape
         dense = functools.partial(_dense, dtype=self.dtype)
         qkv = dense(3 * width, name="qkv")(x).reshape(batch, rows * cols, 3, -1, HEAD_DIM)
-        q, k, v = jnp.moveaxis(qkv, 2, 0)
+        q, k, v = qkv.transpose(2, 0, 3, 1, 4)
         q = q * HEAD_DIM**-0.5
-        logits = jnp.einsum("bqhe,bkhe->bhqk", q, k, preferred_element_type=jnp.float32)
-        y = jnp.einsum("bhqk,bkhe->bqhe", nn.softmax(logits).astype(v.dtype), v)
-        return dense(width, name="proj")(y.reshape(x.shape))
+        logits = jnp.einsum("bhqe,bhke->bhqk", q, k, preferred_element_type=jnp.float32)
+        y = jnp.einsum("bhqk,bhke->bhqe", nn.softmax(logits).astype(v.dtype), v)
+        return dense(width, name="proj")(y.swapaxes(1, 2).reshape(x.shape))
 
 
 class SepConv(nn.Module):

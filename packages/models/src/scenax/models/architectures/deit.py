@@ -252,11 +252,13 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "b n d"]) -> Float[Array, "b n d"]:
         """Returns each head's mean of the values, concatenated and projected."""
         qkv = _dense(3 * x.shape[-1], dtype=self.dtype, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
+        q, k, v = qkv.reshape(*x.shape[:2], 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
         q = q * q.shape[-1] ** -0.5
-        logits = jnp.einsum("bqhe,bkhe->bhqk", q, k, preferred_element_type=jnp.float32)
-        mixed = jnp.einsum("bhqk,bkhe->bqhe", nn.softmax(logits).astype(v.dtype), v)
-        return _dense(x.shape[-1], dtype=self.dtype, name="proj")(mixed.reshape(x.shape))
+        logits = jnp.einsum("bhqe,bhke->bhqk", q, k, preferred_element_type=jnp.float32)
+        mixed = jnp.einsum("bhqk,bhke->bhqe", nn.softmax(logits).astype(v.dtype), v)
+        return _dense(x.shape[-1], dtype=self.dtype, name="proj")(
+            mixed.swapaxes(1, 2).reshape(x.shape)
+        )
 
 
 class Mlp(nn.Module):

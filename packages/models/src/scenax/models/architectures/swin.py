@@ -270,9 +270,9 @@ class Attention(nn.Module):
         """Returns each head's mean of the values, concatenated and projected."""
         count, tokens, width = x.shape
         qkv = _dense(3 * width, dtype=self.dtype, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(count, tokens, 3, self.heads, -1), 2, 0)
+        q, k, v = qkv.reshape(count, tokens, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
         q = q * q.shape[-1] ** -0.5
-        logits = jnp.einsum("mqhe,mkhe->mhqk", q, k, preferred_element_type=jnp.float32)
+        logits = jnp.einsum("mhqe,mhke->mhqk", q, k, preferred_element_type=jnp.float32)
 
         rows, cols = self.window
         shape = ((2 * rows - 1) * (2 * cols - 1), self.heads)
@@ -282,8 +282,8 @@ class Attention(nn.Module):
         if mask is not None:
             logits = logits.reshape(-1, len(mask), *logits.shape[1:]) + mask[None, :, None]
             logits = logits.reshape(count, self.heads, tokens, tokens)
-        y = jnp.einsum("mhqk,mkhe->mqhe", nn.softmax(logits).astype(v.dtype), v)
-        return _dense(width, dtype=self.dtype, name="proj")(y.reshape(x.shape))
+        y = jnp.einsum("mhqk,mhke->mhqe", nn.softmax(logits).astype(v.dtype), v)
+        return _dense(width, dtype=self.dtype, name="proj")(y.swapaxes(1, 2).reshape(x.shape))
 
 
 class Mlp(nn.Module):

@@ -292,12 +292,12 @@ class Attention(nn.Module):
         q_bias, v_bias = (self.param(name, zeros, (width,)) for name in ("q_bias", "v_bias"))
         bias = jnp.concatenate([q_bias, jnp.zeros_like(q_bias), v_bias])  # The keys have none.
         qkv = qkv + bias.astype(qkv.dtype).reshape(1, 1, -1)
-        q, k, v = jnp.moveaxis(qkv.reshape(count, tokens, 3, self.heads, -1), 2, 0)
+        q, k, v = qkv.reshape(count, tokens, 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
         start = nn.initializers.constant(math.log(10))
         scale = self.param("logit_scale", start, (self.heads, 1, 1))
-        scale = jnp.exp(jnp.minimum(scale, math.log(MAX_SCALE))).reshape(1, 1, -1, 1)
+        scale = jnp.exp(jnp.minimum(scale, math.log(MAX_SCALE))).reshape(1, -1, 1, 1)
         q, k = (_unit(q) * scale).astype(x.dtype), _unit(k).astype(x.dtype)
-        logits = jnp.einsum("mqhe,mkhe->mhqk", q, k, preferred_element_type=jnp.float32)
+        logits = jnp.einsum("mhqe,mhke->mhqk", q, k, preferred_element_type=jnp.float32)
 
         rows, cols = self.window
         positions = jnp.asarray(log_positions(rows, cols, self.pretrained))
@@ -308,8 +308,8 @@ class Attention(nn.Module):
         if mask is not None:
             logits = logits.reshape(-1, len(mask), *logits.shape[1:]) + mask[None, :, None]
             logits = logits.reshape(count, self.heads, tokens, tokens)
-        y = jnp.einsum("mhqk,mkhe->mqhe", nn.softmax(logits).astype(v.dtype), v)
-        return _dense(width, dtype=self.dtype, name="proj")(y.reshape(x.shape))
+        y = jnp.einsum("mhqk,mhke->mhqe", nn.softmax(logits).astype(v.dtype), v)
+        return _dense(width, dtype=self.dtype, name="proj")(y.swapaxes(1, 2).reshape(x.shape))
 
 
 @functools.cache
@@ -325,7 +325,7 @@ def log_positions(rows: int, cols: int, pretrained: int = 0) -> Float[np.ndarray
     return (np.sign(grid) * np.log2(1 + np.abs(grid)) / 3).astype(np.float32)
 
 
-def _unit(x: Float[Array, "m n heads e"]) -> Float[Array, "m n heads e"]:
+def _unit(x: Float[Array, "m heads n e"]) -> Float[Array, "m heads n e"]:
     x = x.astype(jnp.float32)
     return x * jax.lax.rsqrt(jnp.maximum(jnp.square(x).sum(axis=-1, keepdims=True), 1e-24))
 

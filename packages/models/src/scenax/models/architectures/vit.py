@@ -295,7 +295,7 @@ class Attention(nn.Module):
         """Returns each head's mean of the values, concatenated and projected."""
         q, k, v = _split_heads(_dense(3 * x.shape[-1], dtype=self.dtype, name="qkv")(x), self.heads)
         weights = _attention_weights(q, k).astype(v.dtype)
-        mixed = jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(x.shape)
+        mixed = jnp.einsum("bhqk,bhke->bhqe", weights, v).swapaxes(1, 2).reshape(x.shape)
         return _dense(x.shape[-1], dtype=self.dtype, name="proj")(mixed)
 
 
@@ -342,13 +342,13 @@ def attention_maps(
     return jnp.stack(maps, axis=1)
 
 
-def _split_heads(qkv: Float[Array, "b n c"], heads: int) -> Float[Array, "3 b n heads e"]:
-    return jnp.moveaxis(qkv.reshape(*qkv.shape[:2], 3, heads, -1), 2, 0)
+def _split_heads(qkv: Float[Array, "b n c"], heads: int) -> Float[Array, "3 b heads n e"]:
+    return qkv.reshape(*qkv.shape[:2], 3, heads, -1).transpose(2, 0, 3, 1, 4)
 
 
 def _attention_weights(
-    q: Float[Array, "b n heads e"], k: Float[Array, "b n heads e"]
+    q: Float[Array, "b heads n e"], k: Float[Array, "b heads n e"]
 ) -> Float[Array, "b heads n n"]:
     q = q * q.shape[-1] ** -0.5
-    logits = jnp.einsum("bqhe,bkhe->bhqk", q, k, preferred_element_type=jnp.float32)
+    logits = jnp.einsum("bhqe,bhke->bhqk", q, k, preferred_element_type=jnp.float32)
     return nn.softmax(logits)

@@ -314,7 +314,7 @@ class Attention(nn.Module):
         """Returns each head's mean of the values, concatenated and projected."""
         width, dense = x.shape[-1], functools.partial(_dense, dtype=self.dtype)
         qkv = dense(3 * width, use_bias=self.size.qkv_bias, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.size.num_heads, -1), 2, 0)
+        q, k, v = qkv.reshape(*x.shape[:2], 3, self.size.num_heads, -1).transpose(2, 0, 3, 1, 4)
         return dense(width, name="proj")(_attend(q, k, v))
 
 
@@ -348,17 +348,19 @@ class AttentionPool(nn.Module):
         dense = functools.partial(_dense, dtype=self.dtype)
         start = nn.initializers.normal(width**-0.5)
         latent = self.param("latent", start, (1, 1, width)).astype(self.dtype)
-        q = dense(width, name="q")(jnp.tile(latent, (batch, 1, 1))).reshape(batch, 1, heads, -1)
+        q = dense(width, name="q")(jnp.tile(latent, (batch, 1, 1))).reshape(batch, heads, 1, -1)
         kv = dense(2 * width, name="kv")(x).reshape(batch, count, 2, heads, -1)
-        y = dense(width, name="proj")(_attend(q, kv[:, :, 0], kv[:, :, 1]))
+        k, v = kv.transpose(2, 0, 3, 1, 4)
+        y = dense(width, name="proj")(_attend(q, k, v))
         y = y + Mlp(self.size, self.dtype, name="mlp")(_norm(y, self.dtype, "norm"))
         return y[:, 0]
 
 
 def _attend(
-    q: Float[Array, "b m heads e"], k: Float[Array, "b n heads e"], v: Float[Array, "b n heads e"]
+    q: Float[Array, "b heads m e"], k: Float[Array, "b heads n e"], v: Float[Array, "b heads n e"]
 ) -> Float[Array, "b m d"]:
     q = q * q.shape[-1] ** -0.5
-    logits = jnp.einsum("bqhe,bkhe->bhqk", q, k, preferred_element_type=jnp.float32)
-    mixed = jnp.einsum("bhqk,bkhe->bqhe", nn.softmax(logits).astype(v.dtype), v)
+    logits = jnp.einsum("bhqe,bhke->bhqk", q, k, preferred_element_type=jnp.float32)
+    mixed = jnp.einsum("bhqk,bhke->bhqe", nn.softmax(logits).astype(v.dtype), v)
+    mixed = mixed.swapaxes(1, 2)
     return mixed.reshape(*mixed.shape[:2], -1)
