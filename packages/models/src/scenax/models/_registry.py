@@ -93,7 +93,7 @@ def list_models(
     ['fully_connected']
     >>> list_models("resnet18", pretrained=True)[:2]
     ['resnet18.a1_in1k', 'resnet18.a2_in1k']
-    >>> list_models("*_b16_*", module="mlp_mixer")
+    >>> list_models("*_b16_*", exclude="gmlp_*", module="mlp_mixer")
     ['mixer_b16_224']
 
     Args:
