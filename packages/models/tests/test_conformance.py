@@ -36,10 +36,9 @@ RATES = ("drop_rate", "drop_path_rate")
 @pytest.fixture(autouse=True, scope="module")
 def quick_to_compile():
     """One program is compared with another here, and either may be as slow as it likes."""
-    before = jax.config.jax_disable_most_optimizations
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", before)
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def for_every(families):
