@@ -91,7 +91,7 @@ def from_timm(
             f"options?\n  {listed}"
         )
     return traverse_util.unflatten_dict(
-        {path: found[path].astype(leaf.dtype) for path, leaf in wanted.items()}, sep="/"
+        {path: found[path].astype(leaf.dtype, copy=False) for path, leaf in wanted.items()}, sep="/"
     )
 
 
