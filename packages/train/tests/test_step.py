@@ -90,3 +90,15 @@ def test_nothing_to_evaluate_is_named(toy, mesh, make_state):
         evaluate(eval_step, make_state(optax.sgd(0.1)), toy.Split(0, 4), mesh)
     with pytest.raises(ValueError, match="all of them are masked"):
         mean_metrics([{"loss": (0.0, 0.0)}])
+
+
+def test_vectors_are_means_over_the_entries_that_count():
+    sums = [
+        {"loss": (2.0, 2.0), "iou": (np.array([1.0, 0.0, 0.0]), np.array([2.0, 0.0, 1.0]))},
+        {"loss": (6.0, 2.0), "iou": (np.array([2.0, 0.0, 1.0]), np.array([2.0, 0.0, 3.0]))},
+    ]
+    assert mean_metrics(sums) == {"loss": 2.0, "iou": (3 / 4 + 1 / 4) / 2}
+
+
+def test_a_metric_of_which_nothing_counts_is_left_out():
+    assert mean_metrics([{"loss": (2.0, 4.0), "box_loss": (0.0, 0.0)}]) == {"loss": 0.5}

@@ -23,11 +23,15 @@ def weight(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         return 0.5 + 0.1 * noise
     if len(shape) <= 1:
         # Pre-activated branches as large as their shortcuts make rounding grow block by block.
-        size = 0.3 if key.startswith("stages.") and ".norm3." in key else 1.0
+        size = 0.3 if re.search(r"\bstages\..*\.norm3\.", key) else 1.0
         if match := re.fullmatch(r"blocks\.\d+\.(\d+)\.bn([23])\.weight", key):
             # Of EfficientNets: gates quieten a block, and many loud ones make a gate a coin's toss.
             loudness, power = {"2": (1.0, 1.0), "3": (2.0, 1.5)}[match[2]]
             size = loudness / (1 + int(match[1])) ** power
+        elif match := re.fullmatch(r"layer\d+\.(\d+)\.bn[23]\.weight", key):
+            size = 1 / (1 + int(match[1]))  # The gates of deep ResNets, likewise.
+        elif match := re.fullmatch(r"s\d+\.b(\d+)\.conv[23]\.bn\.weight", key):
+            size = 1 / int(match[1])  # And of RegNets, whose blocks are counted from 1.
         return size * (0.1 * noise + (1.0 if last in ("weight", "scale") else 0.0))
     if last != "weight":  # Tokens, positions, tables of relative positions.
         return 0.5 * noise

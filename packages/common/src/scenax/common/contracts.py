@@ -26,10 +26,11 @@ the data side and on devices after that.
 """
 
 MetricSums: TypeAlias = Mapping[str, tuple[Any, Any]]
-"""``{name: (sum, normalizer)}``, scalars both.
+"""``{name: (sum, normalizer)}``, two scalars, or two vectors with one entry for each class.
 
 The mean over a split is the quotient of the two totals, exact whatever the padding, the number of
-devices or of hosts. Only whoever reports divides.
+devices or of hosts; of vectors, the mean over the quotients of those classes that the split has,
+whose normalizer is not 0: intersections over unions make a mean IoU. Only whoever reports divides.
 """
 
 MetricsFn: TypeAlias = Callable[[PyTree, Batch], MetricSums]

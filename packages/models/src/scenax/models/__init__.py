@@ -15,17 +15,43 @@ from scenax.models._tasks import get_model_cls as get_model_cls
 if TYPE_CHECKING:
     from scenax.models.base_models.base import BaseModel as BaseModel
     from scenax.models.base_models.classification import ClassificationModel as ClassificationModel
+    from scenax.models.base_models.contrastive import ContrastiveModel as ContrastiveModel
+    from scenax.models.base_models.dense_detection import DenseDetectionModel as DenseDetectionModel
+    from scenax.models.base_models.detection import DetectionModel as DetectionModel
+    from scenax.models.base_models.encoder_decoder import EncoderDecoderModel as EncoderDecoderModel
+    from scenax.models.base_models.multilabel_classification import (
+        MultiLabelClassificationModel as MultiLabelClassificationModel,
+    )
+    from scenax.models.base_models.regression import RegressionModel as RegressionModel
+    from scenax.models.base_models.segmentation import SegmentationModel as SegmentationModel
 
 __all__ = [
     "BaseModel",
     "ClassificationModel",
+    "ContrastiveModel",
+    "DenseDetectionModel",
+    "DetectionModel",
+    "EncoderDecoderModel",
+    "MultiLabelClassificationModel",
+    "RegressionModel",
+    "SegmentationModel",
     "create_model",
     "get_model_cls",
     "list_models",
     "register_model",
 ]
 
-_LAZY = {"BaseModel": "base_models.base", "ClassificationModel": "base_models.classification"}
+_LAZY = {
+    "BaseModel": "base_models.base",
+    "ClassificationModel": "base_models.classification",
+    "ContrastiveModel": "base_models.contrastive",
+    "DenseDetectionModel": "base_models.dense_detection",
+    "DetectionModel": "base_models.detection",
+    "EncoderDecoderModel": "base_models.encoder_decoder",
+    "MultiLabelClassificationModel": "base_models.multilabel_classification",
+    "RegressionModel": "base_models.regression",
+    "SegmentationModel": "base_models.segmentation",
+}
 
 
 def __getattr__(name: str) -> Any:

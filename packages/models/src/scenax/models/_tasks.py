@@ -11,9 +11,17 @@ if TYPE_CHECKING:
     from scenax.models.base_models.base import BaseModel
 
 _tasks: Registry[Callable[..., Any]] = Registry("task")
-_tasks.register_lazy(
-    "classification", "scenax.models.base_models.classification:ClassificationModel"
-)
+for _task, _target in {
+    "classification": "classification:ClassificationModel",
+    "contrastive": "contrastive:ContrastiveModel",
+    "dense_detection": "dense_detection:DenseDetectionModel",
+    "detection": "detection:DetectionModel",
+    "encoder_decoder": "encoder_decoder:EncoderDecoderModel",
+    "multilabel_classification": "multilabel_classification:MultiLabelClassificationModel",
+    "regression": "regression:RegressionModel",
+    "segmentation": "segmentation:SegmentationModel",
+}.items():
+    _tasks.register_lazy(_task, f"scenax.models.base_models.{_target}")
 
 
 def get_model_cls(name: str) -> "Callable[..., BaseModel]":

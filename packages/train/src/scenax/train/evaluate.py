@@ -1,8 +1,7 @@
 """Exact evaluation: sums over a whole split, divided once."""
 
-import math
-
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from scenax.common.contracts import Batches, MetricSums
@@ -28,19 +27,26 @@ def evaluate(
 def mean_metrics(sums: list[MetricSums]) -> dict[str, float]:
     """Returns the quotients of the totals of ``(sum, normalizer)`` pairs on the host.
 
+    Of pairs of vectors it is the mean of the quotients, over the entries that have any. A metric of
+    which nothing counts, such as a box's error where there is no box, is left out.
+
     >>> mean_metrics([{"loss": (6.0, 3.0)}, {"loss": (4.0, 1.0)}])
     {'loss': 2.5}
+    >>> mean_metrics([{"iou": ([1.0, 3.0, 0.0], [2.0, 3.0, 0.0])}])
+    {'iou': 0.75}
 
     Raises:
-      ValueError: if there is nothing to divide by.
+      ValueError: if there are no batches, or nothing counts for any metric.
     """
     means = {}
     for name in sums[0] if sums else ():
-        total = math.fsum(float(s[name][0]) for s in sums)
-        count = math.fsum(float(s[name][1]) for s in sums)
-        if not count:
-            raise ValueError(f"No example counts for {name!r}: all of them are masked.")
-        means[name] = total / count
-    if not means:
+        total = np.sum([np.asarray(s[name][0], np.float64) for s in sums], axis=0)
+        count = np.sum([np.asarray(s[name][1], np.float64) for s in sums], axis=0)
+        counted = count != 0
+        if counted.any():
+            means[name] = float(np.mean(total[counted] / count[counted]))
+    if not sums:
         raise ValueError("There is nothing to evaluate: the split has no batches.")
+    if not means:
+        raise ValueError("No example counts: all of them are masked.")
     return means

@@ -6,10 +6,10 @@ continued from it makes the very updates that it would have made.
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 
 from scenax.common.contracts import BatchIterator, MetricSums
@@ -131,7 +131,7 @@ def _check_finite(
     """The metrics of the last steps on the host, all of them finite."""
     sums = jax.device_get(pending)
     for at, metrics in enumerate(sums, start=step - len(sums) + 1):
-        bad = [name for name, (total, _) in metrics.items() if not math.isfinite(total)]
+        bad = [name for name, (total, _) in metrics.items() if not np.isfinite(total).all()]
         if bad:
             good = checkpoints.steps()
             kept = f"the one of step {good[-1]} in {checkpoints.directory}" if good else "none yet"

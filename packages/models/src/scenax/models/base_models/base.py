@@ -24,6 +24,9 @@ class BaseModel(abc.ABC):
     task_options: ClassVar[Mapping[str, Any]] = {}
     """The config keys of a task and their default values."""
 
+    network_inputs: ClassVar[tuple[str, ...]] = ("inputs",)
+    """The arrays of a batch that the architecture is called with, in order."""
+
     def __init__(
         self,
         config: Mapping[str, Any],
@@ -82,9 +85,9 @@ class BaseModel(abc.ABC):
 
         Args:
           rng: a key.
-          batch: of which only the shape and dtype of ``inputs`` ``[b, ...]`` matter.
+          batch: of which only the shapes and dtypes of ``network_inputs`` matter.
         """
-        variables = self.flax_model.init(rng, jnp.asarray(batch["inputs"]), train=False)
+        variables = self.flax_model.init(rng, *self._inputs_of(batch), train=False)
         return {name: value for name, value in variables.items() if name != "intermediates"}
 
     def apply(
@@ -99,7 +102,7 @@ class BaseModel(abc.ABC):
 
         Args:
           variables: as from ``init``.
-          batch: its ``inputs`` ``[b, ...]`` go through the network.
+          batch: its ``network_inputs`` go through the network.
           train: whether to drop, and to update running statistics.
           rngs: in training, a key under ``"dropout"``.
         """
@@ -110,12 +113,20 @@ class BaseModel(abc.ABC):
         }
         outputs, updated = self.flax_model.apply(
             {"params": variables["params"], **state},
-            jnp.asarray(batch["inputs"]),
+            *self._inputs_of(batch),
             train=train,
             rngs=None if rngs is None else dict(rngs),
             mutable=list(state) if train else [],
         )
         return outputs, {**state, **updated}
+
+    def _inputs_of(self, batch: Batch) -> list[jax.Array]:
+        if missing := [name for name in self.network_inputs if name not in batch]:
+            raise ValueError(
+                f"{type(self).__name__} needs {' and '.join(map(repr, missing))} in every batch; "
+                f"this one has {', '.join(map(repr, sorted(batch)))}."
+            )
+        return [jnp.asarray(batch[name]) for name in self.network_inputs]
 
     @abc.abstractmethod
     def loss_fn(self, outputs: PyTree, batch: Batch, params: PyTree | None = None) -> jax.Array:

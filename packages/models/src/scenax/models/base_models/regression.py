@@ -1,0 +1,97 @@
+"""Numbers to predict."""
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, final
+
+import jax
+import jax.numpy as jnp
+
+from scenax.common.contracts import Batch, DatasetInfo, MetricsFn, MetricSums, Model, PyTree, Split
+from scenax.common.registry import did_you_mean
+from scenax.models.base_models.base import BaseModel
+from scenax.models.losses.reduction import masked_mean, masked_sums
+from scenax.models.losses.regression import absolute_error, huber, squared_error
+
+_LOSSES: dict[str, Callable[..., jax.Array]] = {
+    "absolute_error": absolute_error,
+    "huber": huber,
+    "squared_error": squared_error,
+}
+
+
+@final
+class RegressionModel(BaseModel):
+    """Distance to ``label`` ``[b, ...]``, numbers in the shape of the outputs.
+
+    Config keys besides ``architecture`` and ``args``: ``loss``, ``"squared_error"`` (without
+    Scenic's sum over an example's numbers: it is their mean), ``"absolute_error"`` or ``"huber"``.
+    A dataset's ``num_classes`` is how many numbers there are.
+
+    Metrics are ``loss``, ``mean_squared_error`` and ``mean_absolute_error``.
+    """
+
+    task_options: ClassVar[Mapping[str, Any]] = {"loss": "squared_error"}
+
+    def __init__(
+        self,
+        config: Mapping[str, Any],
+        dataset_meta_data: DatasetInfo,
+        *,
+        architecture: str | None = None,
+    ) -> None:
+        """Makes the architecture for the dataset; see ``BaseModel``.
+
+        Raises:
+          ValueError: as in ``BaseModel``; if there is no such loss.
+        """
+        super().__init__(config, dataset_meta_data, architecture=architecture)
+        name = self.options["loss"]
+        if name not in _LOSSES:
+            raise ValueError(
+                f"There is no loss {name!r} to regress with. {did_you_mean(name, _LOSSES)}"
+            )
+
+    def loss_fn(self, outputs: PyTree, batch: Batch, params: PyTree | None = None) -> jax.Array:
+        """Returns the mean loss over the batch's real examples, 0 if there are none.
+
+        Args:
+          outputs: numbers ``[b, ...]``.
+          batch: with ``label`` and, maybe, ``batch_mask``.
+          params: not used.
+
+        Raises:
+          ValueError: if outputs and labels differ in shape.
+        """
+        del params
+        return masked_mean(_LOSSES[self.options["loss"]](outputs, _targets(outputs, batch)), batch)
+
+    def get_metrics_fn(self, split: Split) -> MetricsFn:
+        """Returns ``fn(outputs, batch) -> {name: (sum, number of real examples)}``."""
+        del split
+
+        def metrics_fn(outputs: PyTree, batch: Batch) -> MetricSums:
+            targets = _targets(outputs, batch)
+            values = {
+                "loss": _LOSSES[self.options["loss"]](outputs, targets),
+                "mean_squared_error": squared_error(outputs, targets),
+                "mean_absolute_error": absolute_error(outputs, targets),
+            }
+            return {name: masked_sums(value, batch) for name, value in values.items()}
+
+        return metrics_fn
+
+
+def _targets(outputs: jax.Array, batch: Batch) -> jax.Array:
+    targets = jnp.asarray(batch["label"], jnp.float32)
+    if targets.shape != outputs.shape:
+        raise ValueError(
+            f"The architecture gives {outputs.shape} and labels are {targets.shape}. Make them the "
+            "same; [b] and [b, 1] are not."
+        )
+    return targets
+
+
+if TYPE_CHECKING:
+
+    def _fits(model: RegressionModel) -> Model:
+        return model
