@@ -148,6 +148,13 @@ def speed(session: nox.Session) -> None:
 
 
 @nox.session
+def matchers(session: nox.Session) -> None:
+    """Times the exact matchers beside optax's and scipy's."""
+    sync(session, "--package=scenax-models")
+    session.run("python", "benchmarks/against_scipy.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Counts what every architecture of the working tree costs; arguments go to asv run."""
     sync(session, "--group=apps", "--group=bench")

@@ -1,15 +1,14 @@
-"""Writes what other implementations compute for boxes and masks, for tests to compare with.
+"""Writes what other implementations compute for boxes, for tests to compare with.
 
 ``python make_boxes.py PEER...``, by hand, where the peer is installed; each writes its own entries
 of ``boxes.npz`` and leaves the others. The inputs are made by the functions here, from seeds, in
 the tests too; only outputs are stored.
 
-- ``torchvision`` 0.28 with torch 2.13, in float64: overlaps of boxes, RoIAlign on the map, boxes of
-  masks. RoIAlign off the map is not taken: torchvision's way in plain torch, which it goes where
-  its compiled operators do not load, lacks the rule that samples far outside are 0.
+- ``torchvision`` 0.28 with torch 2.13, in float64: overlaps of boxes, RoIAlign on the map. RoIAlign
+  off the map is not taken: where its compiled operators do not load torchvision goes its way in
+  plain torch, which lacks the rule that samples far outside are 0.
 - ``onnxruntime`` 1.32 with onnx 1.23, in float64: RoIAlign, off the map too.
 - ``tensorflow`` 2.21, in float32: non-maximum suppression, which torchvision has only compiled.
-- ``pycocotools`` 2.0: run-length masks and rasterised polygons.
 """
 
 import pathlib
@@ -24,7 +23,6 @@ ROIS_ON_MAP = (0, 3, 4)
 NMS_THRESHOLDS = (0.1, 0.3, 0.5, 0.7)
 SOFT_SIGMAS = (0.1, 0.5, 1.0)
 SOFT_THRESHOLD = 0.05
-POLYGON_SIZE = (40, 50)
 
 
 def box_pairs():
@@ -59,33 +57,6 @@ def feature_maps():
     return rng.normal(size=(2, 9, 11, 3)), boxes
 
 
-def masks():
-    """Masks [6 13 17]: full, empty, one pixel in the corner, noise, a block, stripes."""
-    rng = np.random.default_rng(4)
-    out = np.zeros((6, 13, 17), bool)
-    out[0] = True
-    out[2, -1, -1] = True
-    out[3] = rng.random((13, 17)) < 0.4
-    out[4, 3:9, 2:14] = True
-    out[5, :, ::2] = True
-    return out
-
-
-def polygons():
-    """Outlines on an image of ``POLYGON_SIZE``: a rectangle, a star, two that leave the image."""
-    rng = np.random.default_rng(5)
-    angle = np.arange(10) * np.pi / 5
-    radius = np.where(np.arange(10) % 2, 5.0, 14.0)
-    star = np.stack([25 + radius * np.cos(angle), 20 + radius * np.sin(angle)], axis=-1)
-    wild = rng.uniform(-15, 60, (7, 2))
-    return [
-        [[5.0, 5.0, 20.0, 5.0, 20.0, 15.0, 5.0, 15.0]],
-        [star.ravel().tolist()],
-        [wild.ravel().tolist()],
-        [[-5.0, -5.0, 12.5, -5.0, 12.5, 9.25], [30.2, 20.1, 60.0, 22.0, 44.0, 45.0]],
-    ]
-
-
 def declare_operators():
     """Lets torchvision's wheel import without CUDA, whose libraries its own operators need."""
     import torch
@@ -97,7 +68,7 @@ def declare_operators():
 
 
 def torchvision():
-    """Overlaps, RoIAlign and boxes of masks."""
+    """Overlaps and RoIAlign."""
     try:
         from torchvision import ops
     except RuntimeError:
@@ -111,7 +82,6 @@ def torchvision():
         "giou": ops.generalized_box_iou(a, b),
         "diou": ops.distance_box_iou(a, b, eps=0.0),
         "ciou": ops.complete_box_iou(a[8:], b[8:], eps=0.0),  # 0 / 0 where two are the same
-        "mask_boxes": ops.masks_to_boxes(torch.from_numpy(masks()[2:])),
     }
     features, boxes = feature_maps()
     features = torch.from_numpy(features.transpose(0, 3, 1, 2).copy())
@@ -189,19 +159,7 @@ def tensorflow():
     return out
 
 
-def pycocotools():
-    """Compressed run lengths, and polygons as pixels."""
-    from pycocotools import mask
-
-    encoded = mask.encode(np.asfortranarray(masks().transpose(1, 2, 0).astype(np.uint8)))
-    out = {f"rle_{i}": np.frombuffer(rle["counts"], np.uint8) for i, rle in enumerate(encoded)}
-    for i, polygon in enumerate(polygons()):
-        merged = mask.merge(mask.frPyObjects(polygon, *POLYGON_SIZE))
-        out[f"polygon_{i}"] = np.packbits(mask.decode(merged))
-    return out
-
-
-PEERS = (torchvision, onnxruntime, tensorflow, pycocotools)
+PEERS = (torchvision, onnxruntime, tensorflow)
 
 if __name__ == "__main__":
     arrays = dict(np.load(FILE)) if FILE.exists() else {}

@@ -30,9 +30,9 @@ def hungarian(cost: Cost, mask: Mask | None = None) -> Indices:
     """
     b, n, m = cost.shape
     cost = finite(cost, mask)
-    if mask is None and n < m:
-        every = jnp.ones((b, n), bool)
-        return pairs(_inverse(_slots_of(cost, every), n), m)
+    if mask is None and n <= m:
+        prediction = _slots_of(cost, jnp.ones((b, n), bool))
+        return pairs(prediction, n)[:, ::-1] if n == m else pairs(_inverse(prediction, n), m)
     real = jnp.ones((b, m), bool) if mask is None else mask
     slots = cost.transpose(0, 2, 1)
     if m <= n:

@@ -5,12 +5,19 @@ Every prediction and every real target has mass 1; what one side has more of goe
 other at no cost. The plan is rounded greedily.
 """
 
+from typing import TypeAlias
+
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from scenax.models.matchers._costs import Cost, Indices, Mask, finite
 from scenax.models.matchers.greedy import greedy
+
+_State: TypeAlias = tuple[
+    Int[Array, ""], Float[Array, ""], Float[Array, "b p"], Float[Array, "b q"]
+]
+"""Iterations, the share of mass out of place, and both potentials."""
 
 
 def sinkhorn(
@@ -46,18 +53,16 @@ def sinkhorn(
         masses: Float[Array, "b p"],
         others: Float[Array, "b q"],
         costs: Float[Array, "b p q"],
-        t: Array,
+        t: Float[Array, ""],
     ) -> Float[Array, "b p"]:
         spread = jax.nn.logsumexp((others[:, None] - costs) / t, axis=2)
         return jnp.where(masses > 0, t * (jnp.log(masses) - spread), -jnp.inf)
 
-    State = tuple[Array, Array, Float[Array, "b p"], Float[Array, "b q"]]
-
-    def unfinished(state: State) -> Bool[Array, ""]:
+    def unfinished(state: _State) -> Bool[Array, ""]:
         iteration, error, *_ = state
         return (iteration < max_iterations) & (error > threshold)
 
-    def iterate(state: State) -> State:
+    def iterate(state: _State) -> _State:
         iteration, _, _, g = state
         t = jnp.maximum(epsilon, decay ** iteration.astype(dtype))
         f = potential(rows, g, costs, t)
