@@ -360,3 +360,12 @@ def test_without_the_library(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ImportError, match=r'pip install "scenax-models\[coco\]"'):
         CocoEvaluator([1])
+
+
+@pytest.mark.parametrize("counts", [b"\x00", "9" * 50, [-1, 5], b"03"])
+def test_runs_that_are_no_masks_are_refused(counts):
+    """They may come from anyone, and the library's C code would believe them."""
+    evaluator = CocoEvaluator([1], iou_type="segm")
+    boxes, classes = np.array([[0.0, 0, 2, 2]]), np.array([1])
+    with pytest.raises(ValueError, match="counts"):
+        evaluator.add_targets(7, boxes, classes, masks=[{"size": [2, 2], "counts": counts}])

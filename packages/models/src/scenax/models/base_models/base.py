@@ -6,7 +6,7 @@ class per task. What a task adds is its loss, its metrics and the options of the
 """
 
 import abc
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 import jax
@@ -23,6 +23,9 @@ class BaseModel(abc.ABC):
 
     task_options: ClassVar[Mapping[str, Any]] = {}
     """The config keys of a task and their default values."""
+
+    task_choices: ClassVar[Mapping[str, Collection[str]]] = {}
+    """Of config keys whose value is one of several names, these names."""
 
     network_inputs: ClassVar[tuple[str, ...]] = ("inputs",)
     """The arrays of a batch that the architecture is called with, in order."""
@@ -43,8 +46,9 @@ class BaseModel(abc.ABC):
           architecture: a name that makes ``config["architecture"]`` superfluous.
 
         Raises:
-          ValueError: if a key of the config is unknown, or if the architecture is missing or named
-            twice, differently; and whatever ``create_model`` raises.
+          ValueError: if a key of the config is unknown, or has a value that it cannot have; if the
+            architecture is missing, or named twice and differently; and whatever ``create_model``
+            raises.
         """
         known = {"architecture", "args", *self.task_options}
         for key in config:
@@ -61,6 +65,11 @@ class BaseModel(abc.ABC):
         self.architecture: str = named.pop()
         self.args: dict[str, Any] = dict(config.get("args") or {})
         self.options = {key: config.get(key, value) for key, value in self.task_options.items()}
+        for key, choices in self.task_choices.items():
+            if (value := self.options[key]) not in choices:
+                raise ValueError(
+                    f"There is no {key} {value!r}. {did_you_mean(str(value), choices)}"
+                )
         self.dataset_meta_data = dataset_meta_data
         self.flax_model = self.build_flax_model()
 

@@ -1,13 +1,12 @@
 """Pairs of an image and a text that belong together."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
-from scenax.common.contracts import Batch, DatasetInfo, MetricsFn, MetricSums, Model, PyTree, Split
-from scenax.common.registry import did_you_mean
+from scenax.common.contracts import Batch, MetricsFn, MetricSums, Model, PyTree, Split
 from scenax.models.base_models.base import BaseModel
 from scenax.models.losses.contrastive import sigmoid_contrastive, softmax_contrastive
 from scenax.models.losses.reduction import example_mask, masked_mean, masked_sums
@@ -28,24 +27,8 @@ class ContrastiveModel(BaseModel):
     """
 
     task_options: ClassVar[Mapping[str, Any]] = {"loss": "softmax"}
+    task_choices: ClassVar[Mapping[str, Collection[str]]] = {"loss": ("softmax", "sigmoid")}
     network_inputs: ClassVar[tuple[str, ...]] = ("inputs", "text")
-
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        dataset_meta_data: DatasetInfo,
-        *,
-        architecture: str | None = None,
-    ) -> None:
-        """Makes the architecture for the dataset; see ``BaseModel``.
-
-        Raises:
-          ValueError: as in ``BaseModel``; if there is no such loss.
-        """
-        super().__init__(config, dataset_meta_data, architecture=architecture)
-        name, known = self.options["loss"], ("softmax", "sigmoid")
-        if name not in known:
-            raise ValueError(f"There is no contrastive loss {name!r}. {did_you_mean(name, known)}")
 
     def loss_fn(self, outputs: PyTree, batch: Batch, params: PyTree | None = None) -> jax.Array:
         """Returns the mean loss over the batch's real pairs, 0 if there are none.

@@ -4,7 +4,7 @@ The criterion of DETR (arXiv 2005.12872) and, with the focal loss, of Deformable
 2010.04159). Letters in shapes: b batch, n predictions, m targets, k classes, p pairs.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import jax
@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from scenax.common import boxes
-from scenax.common.contracts import Batch, DatasetInfo, MetricsFn, MetricSums, Model, PyTree, Split
-from scenax.common.registry import did_you_mean
+from scenax.common.contracts import Batch, MetricsFn, MetricSums, Model, PyTree, Split
 from scenax.models.base_models.base import BaseModel
 from scenax.models.losses.boxes import giou, l1
 from scenax.models.losses.classification import sigmoid_focal, softmax_cross_entropy
@@ -25,7 +24,6 @@ from scenax.models.matchers.lazy import lazy
 from scenax.models.matchers.sinkhorn import sinkhorn
 
 _MATCHERS = {f.__name__: f for f in (greedy, hungarian, hungarian_host, lazy, sinkhorn)}
-_CLASS_LOSSES = ("softmax", "focal")
 
 Outputs = Mapping[str, Any]
 
@@ -62,23 +60,10 @@ class DetectionModel(BaseModel):
         "no_object_weight": 0.1,
         "matcher": "hungarian",
     }
-
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        dataset_meta_data: DatasetInfo,
-        *,
-        architecture: str | None = None,
-    ) -> None:
-        """Makes the architecture for the dataset; see ``BaseModel``.
-
-        Raises:
-          ValueError: as in ``BaseModel``; if there is no such matcher or loss of classes.
-        """
-        for key, known in (("matcher", _MATCHERS), ("class_loss", _CLASS_LOSSES)):
-            if (name := config.get(key, self.task_options[key])) not in known:
-                raise ValueError(f"There is no {key} {name!r}. {did_you_mean(name, known)}")
-        super().__init__(config, dataset_meta_data, architecture=architecture)
+    task_choices: ClassVar[Mapping[str, Collection[str]]] = {
+        "class_loss": ("softmax", "focal"),
+        "matcher": _MATCHERS,
+    }
 
     def loss_fn(self, outputs: PyTree, batch: Batch, params: PyTree | None = None) -> jax.Array:
         """Returns the sum of the weighted terms, of all layers.

@@ -1,13 +1,12 @@
 """Numbers to predict."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, final
 
 import jax
 import jax.numpy as jnp
 
-from scenax.common.contracts import Batch, DatasetInfo, MetricsFn, MetricSums, Model, PyTree, Split
-from scenax.common.registry import did_you_mean
+from scenax.common.contracts import Batch, MetricsFn, MetricSums, Model, PyTree, Split
 from scenax.models.base_models.base import BaseModel
 from scenax.models.losses.reduction import masked_mean, masked_sums
 from scenax.models.losses.regression import absolute_error, huber, squared_error
@@ -31,25 +30,7 @@ class RegressionModel(BaseModel):
     """
 
     task_options: ClassVar[Mapping[str, Any]] = {"loss": "squared_error"}
-
-    def __init__(
-        self,
-        config: Mapping[str, Any],
-        dataset_meta_data: DatasetInfo,
-        *,
-        architecture: str | None = None,
-    ) -> None:
-        """Makes the architecture for the dataset; see ``BaseModel``.
-
-        Raises:
-          ValueError: as in ``BaseModel``; if there is no such loss.
-        """
-        super().__init__(config, dataset_meta_data, architecture=architecture)
-        name = self.options["loss"]
-        if name not in _LOSSES:
-            raise ValueError(
-                f"There is no loss {name!r} to regress with. {did_you_mean(name, _LOSSES)}"
-            )
+    task_choices: ClassVar[Mapping[str, Collection[str]]] = {"loss": _LOSSES}
 
     def loss_fn(self, outputs: PyTree, batch: Batch, params: PyTree | None = None) -> jax.Array:
         """Returns the mean loss over the batch's real examples, 0 if there are none.

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 from jaxtyping import Bool, Float, Integer, Shaped
 
+from scenax.common import masks as masks_lib
 from scenax.models.metrics.accumulator import Accumulator
 
 Masks: TypeAlias = Sequence[Mapping[str, Any]] | Bool[np.ndarray, "n h w"]
@@ -201,25 +202,7 @@ class CocoEvaluator(Accumulator):
                 f"Masks are compared, and image {image_id} has {len(boxes)} boxes and "
                 f"{'no' if masks is None else len(masks)} masks. Give one for each box."
             )
-        return fields | self._runs(masks)
-
-    def _runs(self, masks: Masks) -> dict[str, np.ndarray]:
-        if isinstance(masks, np.ndarray):
-            # The library's bits are in columns, one mask after another.
-            bits = np.asfortranarray(masks.transpose(1, 2, 0), dtype=np.uint8)
-            runs = self._library.mask.encode(bits) if len(masks) else []
-        else:
-            runs = list(masks)
-        counts = [r["counts"] for r in runs]
-        counts = [c.encode() if isinstance(c, str) else bytes(c) for c in counts]
-        pairs = list(zip(runs, counts, strict=True))
-        compressed = [{"size": list(r["size"]), "counts": c} for r, c in pairs]
-        return {
-            "areas": np.array([self._library.mask.area(r) for r in compressed], np.float64),
-            "run_sizes": np.array([r["size"] for r in compressed], np.int64).reshape(-1, 2),
-            "run_lengths": np.array([len(c) for c in counts], np.int64),
-            "run_bytes": np.frombuffer(b"".join(counts), np.uint8),
-        }
+        return fields | _runs(masks)
 
     def _evaluate(self) -> Any:
         ids = sorted(self._targets.images)
@@ -318,6 +301,19 @@ class _Images:
             cuts["run_bytes"] = np.split(fields["run_bytes"], byte_ends[:-1])
         for index, image_id in enumerate(ids.tolist()):
             self.add(image_id, {name: parts[index] for name, parts in cuts.items()})
+
+
+def _runs(given: Masks) -> dict[str, np.ndarray]:
+    """Returns masks as arrays of their runs. Runs that are given are checked by being read."""
+    bits = given if isinstance(given, np.ndarray) else masks_lib.from_rle(list(given))
+    runs = masks_lib.to_rle(bits)
+    counts = [run["counts"] for run in runs]
+    return {
+        "areas": masks_lib.area(bits).astype(np.float64),
+        "run_sizes": np.array([run["size"] for run in runs], np.int64).reshape(-1, 2),
+        "run_lengths": np.array([len(c) for c in counts], np.int64),
+        "run_bytes": np.frombuffer(b"".join(counts), np.uint8),
+    }
 
 
 def _segmentations(fields: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
