@@ -26,7 +26,7 @@ def weight(key: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
         size = 0.3 if re.search(r"\bstages\..*\.norm3\.", key) else 1.0
         if match := re.fullmatch(r"blocks\.\d+\.(\d+)\.bn([23])\.weight", key):
             # Of EfficientNets: gates quieten a block, and many loud ones make a gate a coin's toss.
-            loudness, power = {"2": (1.0, 1.0), "3": (2.0, 1.5)}[match[2]]
+            loudness, power = {"2": (1.0, 1.0), "3": (0.5, 1.0)}[match[2]]
             size = loudness / (1 + int(match[1])) ** power
         elif match := re.fullmatch(r"layer\d+\.(\d+)\.bn[23]\.weight", key):
             size = 1 / (1 + int(match[1]))  # The gates of deep ResNets, likewise.
