@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import scenax.models
 from scenax.common.contracts import DatasetInfo
@@ -226,6 +227,17 @@ def test_weights_between_nothing_and_all(task):
     for name in set(whole) - ({"loss"} if task == "detection" else set()):
         np.testing.assert_allclose(halves[name][0] * 2, whole[name][0], rtol=1e-5, err_msg=name)
         np.testing.assert_allclose(halves[name][1] * 2, whole[name][1], rtol=1e-5, err_msg=name)
+
+
+@pytest.mark.parametrize("task", ["classification", "segmentation", "detection"])
+def test_uneven_padding_over_devices(task):
+    """The original Scenic averages the means of devices, whatever each has to average."""
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
+    model, batch = make(task), batch_of(task, [1, 1, 0, 0])
+    _, outputs = run(model, batch)
+    spread = jax.device_put((outputs, batch), NamedSharding(mesh, PartitionSpec("data")))
+    wanted = model.loss_fn(*jax.tree.map(lambda leaf: leaf[:2], (outputs, batch)))
+    np.testing.assert_allclose(jax.jit(model.loss_fn)(*spread), wanted, rtol=1e-5)
 
 
 @pytest.mark.parametrize("task", BATCHES)
