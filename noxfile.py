@@ -70,7 +70,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Type-checks every portion of the namespace and the apps."""
-    sync(session, "--group=apps", "--group=types")
+    sync(session, "--all-packages", "--all-extras", "--group=apps", "--group=types")
     session.run("python", "tests/check_types.py")
 
 
