@@ -28,7 +28,7 @@ class DenseDetectionModel(BaseModel):
     the image; ``classes`` ``[b, m]``, from 0; and ``mask`` ``[b, m]``, 1 for real objects.
 
     The architecture gives a mapping: ``logits`` ``[b, a, k]``; ``deltas`` ``[b, a, 4]``, offsets as
-    ``scenax.common.anchors`` writes them writes them; ``anchors`` ``[a, 4]``, xyxy as shares.
+    ``scenax.common.anchors`` writes them; ``anchors`` ``[a, 4]``, xyxy as shares.
 
     Config keys besides ``architecture`` and ``args``: ``background_iou`` (0.4) and
     ``foreground_iou`` (0.5), between which an anchor does not count; ``box_coef`` (1); ``alpha``

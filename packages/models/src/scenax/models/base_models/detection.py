@@ -77,8 +77,7 @@ class DetectionModel(BaseModel):
           params: not used.
         """
         del params
-        layers = [outputs, *outputs.get("aux_outputs", ())]
-        return sum((self._loss(self._terms(layer, batch)) for layer in layers), jnp.zeros(()))
+        return self._total(self._layers(outputs, batch))
 
     def get_metrics_fn(self, split: Split) -> MetricsFn:
         """Returns ``fn(outputs, batch) -> {name: (sum, normalizer)}``."""
@@ -86,10 +85,8 @@ class DetectionModel(BaseModel):
 
         def metrics_fn(outputs: PyTree, batch: Batch) -> MetricSums:
             examples = jnp.sum(example_mask(batch, len(outputs["boxes"])))
-            return {
-                **self._terms(outputs, batch),
-                "loss": (self.loss_fn(outputs, batch) * examples, examples),
-            }
+            layers = self._layers(outputs, batch)
+            return {**layers[0], "loss": (self._total(layers) * examples, examples)}
 
         return metrics_fn
 
@@ -115,11 +112,17 @@ class DetectionModel(BaseModel):
         chosen = jnp.take_along_axis(corners, (best // k)[..., None], axis=1)
         return {"boxes": chosen, "scores": scores, "classes": best % k}
 
-    def _loss(self, terms: MetricSums) -> jax.Array:
+    def _layers(self, outputs: Outputs, batch: Batch) -> list[MetricSums]:
+        """The terms of the last layer, and of those before it."""
+        layers = [outputs, *outputs.get("aux_outputs", ())]
+        return [self._terms(layer, batch) for layer in layers]
+
+    def _total(self, layers: list[MetricSums]) -> jax.Array:
         loss = jnp.zeros(())
-        for name in ("class", "box", "giou"):
-            total, count = terms[f"{name}_loss"]
-            loss += self.options[f"{name}_coef"] * total / jnp.where(count == 0, 1.0, count)
+        for terms in layers:
+            for name in ("class", "box", "giou"):
+                total, count = terms[f"{name}_loss"]
+                loss += self.options[f"{name}_coef"] * total / jnp.where(count == 0, 1.0, count)
         return loss
 
     def _terms(self, outputs: Outputs, batch: Batch) -> MetricSums:

@@ -10,6 +10,7 @@ from scenax.common.contracts import Batch, MetricsFn, MetricSums, Model, PyTree,
 from scenax.models.base_models.base import BaseModel
 from scenax.models.losses.reduction import masked_mean, masked_sums
 from scenax.models.losses.sequence import token_cross_entropy
+from scenax.models.metrics.sequence import exact_match, token_correct
 
 
 @final
@@ -51,12 +52,12 @@ class EncoderDecoderModel(BaseModel):
 
         def metrics_fn(outputs: PyTree, batch: Batch) -> MetricSums:
             label, weights = self._labels(batch)
-            right = jnp.argmax(outputs, axis=-1) == label
-            all_right = jnp.all(right | (weights == 0), axis=1).astype(jnp.float32)
+            right, tokens = token_correct(outputs, label, weights)
+            whole = exact_match(jnp.argmax(outputs, axis=-1), label, weights)
             return {
                 "loss": masked_sums(token_cross_entropy(outputs, label), batch, weights),
-                "token_accuracy": masked_sums(right.astype(jnp.float32), batch, weights),
-                "exact_match": masked_sums(all_right, batch),
+                "token_accuracy": (masked_sums(right, batch)[0], masked_sums(tokens, batch)[0]),
+                "exact_match": masked_sums(whole, batch),
             }
 
         return metrics_fn

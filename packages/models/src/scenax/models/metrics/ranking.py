@@ -5,6 +5,7 @@ scikit-learn's ``average_precision_score`` and ``roc_auc_score``. Letters in sha
 k classes.
 """
 
+import abc
 from collections.abc import Mapping
 from typing import final
 
@@ -14,14 +15,31 @@ from jaxtyping import Bool, Float, Shaped
 from scenax.models.metrics.accumulator import Accumulator
 
 
-class _Scores:
-    """Scores and labels of all examples so far."""
+class _Ranking(Accumulator):
+    """Keeps scores and labels of all examples."""
 
     def __init__(self) -> None:
-        self._scores: list[np.ndarray] = []
-        self._targets: list[np.ndarray] = []
+        """Starts empty."""
+        self.clear()
 
-    def add(self, scores: np.ndarray, targets: np.ndarray, batch_mask: np.ndarray | None) -> None:
+    def add(
+        self,
+        scores: Float[np.ndarray, "b k"],
+        targets: Shaped[np.ndarray, "b k"],
+        batch_mask: Shaped[np.ndarray, " b"] | None = None,
+    ) -> None:
+        """Adds examples.
+
+        Args:
+          scores: any scores of the classes, higher is likelier; they are kept in float32, or in
+            float64 where they come in it.
+          targets: 1 at an example's labels, 0 elsewhere.
+          batch_mask: above 0 for the examples that count, each of which counts once.
+
+        Raises:
+          ValueError: for NaN among the scores, targets other than 0 and 1, or another number of
+            classes than before.
+        """
         if scores.dtype != np.float64:
             scores = scores.astype(np.float32)
         if batch_mask is not None:
@@ -42,19 +60,31 @@ class _Scores:
         self._scores.append(scores)
         self._targets.append(targets.astype(bool))
 
+    @abc.abstractmethod
+    def per_class(self) -> Float[np.ndarray, " k"]:
+        """Returns each class's figure, NaN where it is not defined.
+
+        Raises:
+          ValueError: if nothing was added.
+        """
+
     def to_arrays(self) -> dict[str, np.ndarray]:
+        """Returns all ``scores`` and ``targets``; see ``Accumulator``."""
         if not self._scores:
             return {}
-        return {
-            "scores": np.concatenate(self._scores),
-            "targets": np.concatenate(self._targets),
-        }
+        return {"scores": np.concatenate(self._scores), "targets": np.concatenate(self._targets)}
 
     def add_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Adds what ``to_arrays`` returned; see ``Accumulator``."""
         if arrays:
-            self.add(arrays["scores"], arrays["targets"], None)
+            self.add(arrays["scores"], arrays["targets"])
 
-    def columns(self) -> list[tuple[np.ndarray, np.ndarray]]:
+    def clear(self) -> None:
+        """Forgets all that was added."""
+        self._scores: list[np.ndarray] = []
+        self._targets: list[np.ndarray] = []
+
+    def _columns(self) -> list[tuple[np.ndarray, np.ndarray]]:
         """Returns each class's scores and labels."""
         arrays = self.to_arrays()
         if not arrays:
@@ -69,7 +99,7 @@ def _mean_of_defined(values: np.ndarray, needed: str) -> float:
 
 
 @final
-class AveragePrecision(Accumulator):
+class AveragePrecision(_Ranking):
     """Mean average precision over classes, as is usual where examples have several labels.
 
     A class's average precision is the sum over the distinct scores, from the highest, of the
@@ -77,36 +107,13 @@ class AveragePrecision(Accumulator):
     equal scores are taken together, so their order does not matter.
     """
 
-    def __init__(self) -> None:
-        self._scores = _Scores()
-
-    def add(
-        self,
-        scores: Float[np.ndarray, "b k"],
-        targets: Shaped[np.ndarray, "b k"],
-        batch_mask: Shaped[np.ndarray, " b"] | None = None,
-    ) -> None:
-        """Adds examples.
-
-        Args:
-          scores: any scores of the classes, higher is likelier; they are kept in float32, or in
-            float64 where they come in it.
-          targets: 1 at an example's labels, 0 elsewhere.
-          batch_mask: above 0 for the examples that count, each of which counts once.
-
-        Raises:
-          ValueError: for NaN among the scores, targets other than 0 and 1, or another number of
-            classes than before.
-        """
-        self._scores.add(scores, targets, batch_mask)
-
     def per_class(self) -> Float[np.ndarray, " k"]:
         """Returns each class's average precision, NaN for a class without positives.
 
         Raises:
           ValueError: if nothing was added.
         """
-        return np.array([_average_precision(s, t) for s, t in self._scores.columns()])
+        return np.array([_average_precision(s, t) for s, t in self._columns()])
 
     def compute(self) -> dict[str, float]:
         """Returns ``average_precision``, the mean over the classes that have positives.
@@ -116,38 +123,14 @@ class AveragePrecision(Accumulator):
         """
         return {"average_precision": _mean_of_defined(self.per_class(), "positives")}
 
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns all ``scores`` and ``targets``; see ``Accumulator``."""
-        return self._scores.to_arrays()
-
-    def add_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Adds what ``to_arrays`` returned; see ``Accumulator``."""
-        self._scores.add_arrays(arrays)
-
-    def clear(self) -> None:
-        """Forgets all that was added."""
-        self._scores = _Scores()
-
 
 @final
-class AUROC(Accumulator):
+class AUROC(_Ranking):
     """Area under the receiver operating characteristic, per class and its mean over classes.
 
     It is the probability that a positive example scores higher than a negative one, a tie
     counting as one half.
     """
-
-    def __init__(self) -> None:
-        self._scores = _Scores()
-
-    def add(
-        self,
-        scores: Float[np.ndarray, "b k"],
-        targets: Shaped[np.ndarray, "b k"],
-        batch_mask: Shaped[np.ndarray, " b"] | None = None,
-    ) -> None:
-        """Adds examples; arguments and errors are those of ``AveragePrecision.add``."""
-        self._scores.add(scores, targets, batch_mask)
 
     def per_class(self) -> Float[np.ndarray, " k"]:
         """Returns each class's area, NaN for a class with positives only or negatives only.
@@ -155,7 +138,7 @@ class AUROC(Accumulator):
         Raises:
           ValueError: if nothing was added.
         """
-        return np.array([_area_under_roc(s, t) for s, t in self._scores.columns()])
+        return np.array([_area_under_roc(s, t) for s, t in self._columns()])
 
     def compute(self) -> dict[str, float]:
         """Returns ``auroc``, the mean over the classes that have positives and negatives.
@@ -164,18 +147,6 @@ class AUROC(Accumulator):
           ValueError: if nothing was added, or no class has both.
         """
         return {"auroc": _mean_of_defined(self.per_class(), "both positives and negatives")}
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Returns all ``scores`` and ``targets``; see ``Accumulator``."""
-        return self._scores.to_arrays()
-
-    def add_arrays(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Adds what ``to_arrays`` returned; see ``Accumulator``."""
-        self._scores.add_arrays(arrays)
-
-    def clear(self) -> None:
-        """Forgets all that was added."""
-        self._scores = _Scores()
 
 
 def _average_precision(scores: Float[np.ndarray, " b"], targets: Bool[np.ndarray, " b"]) -> float:
