@@ -90,7 +90,7 @@ def same(a, b):
 
 
 def without_times(records):
-    times = ("examples_per_second", "seconds")
+    times = ("examples_per_second", "seconds", "input_seconds", "compute_seconds")
     return [{k: v for k, v in r.items() if k not in times} for r in records]
 
 

@@ -34,3 +34,15 @@ def test_a_terminal_gets_a_bar_and_no_lines():
     assert "step 5/10" in shown
     assert "loss 0.2500  512 images/s" in shown
     assert "s left" not in shown
+
+
+def test_an_input_that_holds_the_devices_back_is_told_once():
+    text = io.StringIO()
+    with Progress(Console(file=text, width=30), 30) as progress:
+        progress.update(10, {}, rate=1.0, input_share=0.05)
+        assert "input" not in text.getvalue()
+        progress.update(20, {}, rate=1.0, input_share=0.43)
+        progress.update(30, {}, rate=1.0, input_share=0.6)
+    told = [line for line in text.getvalue().splitlines() if "input" in line]
+    assert len(told) == 1
+    assert "waited for it 43% of the time up to step 20" in told[0]

@@ -102,3 +102,25 @@ def test_vectors_are_means_over_the_entries_that_count():
 
 def test_a_metric_of_which_nothing_counts_is_left_out():
     assert mean_metrics([{"loss": (2.0, 4.0), "box_loss": (0.0, 0.0)}]) == {"loss": 0.5}
+
+
+def test_a_batch_transform_changes_the_batch_with_a_key_of_the_step(toy, mesh, make_state):
+    keys = []
+
+    def negate(batch, key):
+        jax.debug.callback(lambda data: keys.append(tuple(data.tolist())), jax.random.key_data(key))
+        return {**batch, "label": -batch["label"]}
+
+    optimizer = optax.sgd(0.1)
+    batch = toy.batch_of(range(8))
+    plain = step.make_train_step(toy.Linear(), optimizer, mesh)
+    transformed = step.make_train_step(toy.Linear(), optimizer, mesh, batch_transform=negate)
+    negated = {**batch, "label": -batch["label"]}
+    expected, _ = plain(make_state(optimizer), sharding.put_batch(negated, mesh))
+    found, _ = transformed(make_state(optimizer), sharding.put_batch(batch, mesh))
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found.params, expected.params
+    )
+    transformed(found, sharding.put_batch(batch, mesh))
+    jax.effects_barrier()
+    assert len(set(keys)) == 2

@@ -13,10 +13,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from scenax.common.contracts import BatchIterator, MetricSums
-from scenax.train import sharding
 from scenax.train.checkpoints import Checkpoint, Checkpoints
 from scenax.train.evaluate import mean_metrics
 from scenax.train.interrupts import TrainingInterrupted, caught_signals
+from scenax.train.prefetch import DevicePrefetch
 from scenax.train.progress import Progress, Stopwatch
 from scenax.train.state import TrainState
 from scenax.train.step import TrainStep
@@ -79,9 +79,9 @@ def fit(  # noqa: PLR0913  (what a loop has in hand is what it takes)
     batches.set_state(start.position)
     pending: list[MetricSums] = []  # On the devices: to look at one is to wait for its step.
     clock = Stopwatch(start.seconds)
-    logged = clock.seconds
+    logged, waited = clock.seconds, 0.0
 
-    with caught_signals() as caught:
+    with caught_signals() as caught, DevicePrefetch(batches, mesh) as ahead:
         while True:
             stopping = caught[0] if caught else None
             done = step >= cadence.total_steps
@@ -97,14 +97,14 @@ def fit(  # noqa: PLR0913  (what a loop has in hand is what it takes)
             if new and (done or stopping or step % cadence.save_every == 0):
                 _check_finite(pending, step, checkpoints)
                 with clock.paused():
-                    checkpoints.save(Checkpoint(state, batches.get_state(), clock.seconds))
+                    checkpoints.save(Checkpoint(state, ahead.get_state(), clock.seconds))
             if done:
-                return Checkpoint(state, batches.get_state(), clock.seconds)
+                return Checkpoint(state, ahead.get_state(), clock.seconds)
             if stopping:
                 raise TrainingInterrupted(step, stopping)
 
             # 3. Fetch.
-            batch = sharding.put_batch(next(batches), mesh)
+            batch = ahead.next_after(pending[-1:])
 
             # 4. Update.
             state, metrics = train_step(state, batch)
@@ -117,11 +117,17 @@ def fit(  # noqa: PLR0913  (what a loop has in hand is what it takes)
                 sums = _check_finite(pending, step, checkpoints)
                 seconds = clock.seconds
                 rate = len(sums) * cadence.examples_per_step / (seconds - logged)
-                logged = seconds
+                waiting, working = ahead.input_seconds - waited, seconds - logged
+                logged, waited = seconds, ahead.input_seconds
                 means = mean_metrics(sums)
-                times = {"examples_per_second": rate, "seconds": seconds}
+                times = {
+                    "examples_per_second": rate,
+                    "seconds": seconds,
+                    "input_seconds": waiting,
+                    "compute_seconds": working - waiting,
+                }
                 writer.write(step, "train", {**means, **times})
-                progress.update(step, means, rate)
+                progress.update(step, means, rate, input_share=waiting / working)
                 pending.clear()
 
 

@@ -8,6 +8,8 @@ from types import TracebackType
 from rich import progress as rich_progress
 from rich.console import Console
 
+_INPUT_BOUND = 0.1  # A tenth of the time is worth a line.
+
 
 class Progress:
     """Shows step, metrics, images per second and the time left. Use as a context manager."""
@@ -33,6 +35,7 @@ class Progress:
         self._seconds_per_line = seconds_per_line
         self._began = time.monotonic()
         self._last_line = -float("inf")
+        self._warned = False
         self._bar = rich_progress.Progress(
             rich_progress.TextColumn("step {task.completed:.0f}/{task.total:.0f}"),
             rich_progress.BarColumn(),
@@ -57,12 +60,27 @@ class Progress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, step: int, scalars: Mapping[str, float], rate: float) -> None:
-        """Shows that ``step`` updates are made at a rate, and ``scalars`` but for norms."""
+    def update(
+        self, step: int, scalars: Mapping[str, float], rate: float, *, input_share: float = 0.0
+    ) -> None:
+        """Shows that ``step`` updates are made at a rate, and ``scalars`` but for norms.
+
+        ``input_share`` is the share of the time for which the devices waited for batches. The first
+        time that it is large, a line says so and what helps.
+        """
         named = {name: value for name, value in scalars.items() if not name.endswith("_norm")}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in sorted(named.items()))
         shown += f"  {rate:.0f} {self._unit}/s"
         self._bar.update(self._task, completed=step, description=shown)
+        if input_share > _INPUT_BOUND and not self._warned:
+            self._warned = True
+            self._console.print(
+                f"The input holds the devices back: they waited for it {input_share:.0%} of the "
+                f"time up to step {step}. Cache or prepare the data, transform less, or give more "
+                "cores.",
+                style="yellow",
+                soft_wrap=True,
+            )
         now = time.monotonic()
         due = now - self._last_line >= self._seconds_per_line or step == self._total
         if not self._console.is_terminal and due and step > self._start:

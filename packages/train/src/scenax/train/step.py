@@ -15,20 +15,33 @@ from scenax.train import sharding
 from scenax.train.state import TrainState
 
 TrainStep: TypeAlias = Callable[[TrainState, Batch], tuple[TrainState, MetricSums]]
+BatchTransform: TypeAlias = Callable[[Batch, jax.Array], Batch]
 EvalStep: TypeAlias = Callable[[TrainState, Batch], MetricSums]
 
+_BATCH_TRANSFORM = 1  # Apart from what flax folds into the key of the dropout.
 
-def make_train_step(model: Model, optimizer: optax.GradientTransformation, mesh: Mesh) -> TrainStep:
+
+def make_train_step(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    batch_transform: BatchTransform | None = None,
+) -> TrainStep:
     """Returns the compiled function from state and batch to the next state and metrics.
 
     It runs over the whole mesh: the loss is the mean over the global batch. The state that it is
     given is used up (its buffers are donated). To the model's metrics it adds ``grad_norm`` before
     any clipping, and ``param_norm`` after the update, which is finite only if the state is sound.
+    ``batch_transform`` (mixup, for instance) changes the batch on the devices first; it draws from
+    the key that it is given, which is another one in every step.
     """
     metrics_fn = model.get_metrics_fn("train")
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, MetricSums]:
         rngs = {"dropout": jax.random.fold_in(state.rng, state.step)}
+        if batch_transform is not None:
+            batch = batch_transform(batch, jax.random.fold_in(rngs["dropout"], _BATCH_TRANSFORM))
 
         def objective(params: PyTree) -> tuple[jax.Array, tuple[PyTree, dict[str, PyTree]]]:
             variables = {"params": params, **state.model_state}
