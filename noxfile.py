@@ -52,7 +52,10 @@ def tests(session: nox.Session, part: str) -> None:
         sync(session, "--group=apps", "--group=test", "--group=imports")
         paths = ["apps"] if part == "apps" else ["tests", "benchmarks/tests"]
     # The zoo's tests compile much, which takes one core each.
-    parallel = ["--numprocesses=auto", "--dist=loadgroup"] if part == "models" else []
+    parallel = {
+        "models": ["--numprocesses=auto", "--dist=loadgroup"],
+        "data": ["--numprocesses=auto", "--dist=loadfile"],  # Whose files share what they wrote.
+    }.get(part, [])
     session.run(
         "pytest", "-c", "pyproject.toml", "--durations=5", *parallel, *paths, *session.posargs
     )
@@ -145,6 +148,14 @@ def speed(session: nox.Session) -> None:
     session.install("torch==2.13.0", "torchvision==0.28.0", "timm==1.0.31")
     session.install("./packages/common", "./packages/models")
     session.run("python", "benchmarks/against_timm.py", *session.posargs)
+
+
+@nox.session(venv_backend="venv")
+def input(session: nox.Session) -> None:
+    """Times reading and augmenting images beside torch's DataLoader; --images for your own."""
+    session.install("torch==2.13.0", "torchvision==0.28.0")
+    session.install("./packages/common", "./packages/data")
+    session.run("python", "benchmarks/against_torch.py", *session.posargs)
 
 
 @nox.session

@@ -50,6 +50,8 @@ class Config:
     """Steps between checkpoints."""
     log_every: int = 50
     """Steps that are summed up in one record of the log."""
+    batch_transform: dict[str, Any] | None = None
+    """What changes training batches on the devices, such as mixup, written by ``to_plain``."""
     eval_batch_size: int = 256
     keep_checkpoints: int = 3
     seed: int = 0

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from typing import cast
 
 import jax
 import optax
@@ -10,6 +11,7 @@ from rich.console import Console
 
 import scenax.data
 from scenax.common.contracts import Dataset
+from scenax.data.transforms import from_plain
 from scenax.models import ClassificationModel
 from scenax.train import loop, optimizers, schedules, sharding, state, step, workdir, writers
 from scenax.train.checkpoints import Checkpoint, Checkpoints
@@ -27,6 +29,7 @@ class Run:
     dataset: Dataset
     model: ClassificationModel
     optimizer: optax.GradientTransformation
+    batch_transform: step.BatchTransform | None
     cadence: loop.Cadence
     mesh: Mesh
     checkpoints: Checkpoints
@@ -79,12 +82,24 @@ def make_run(config: Config, folder: pathlib.Path, data_dir: str | None) -> Run:
         clip_norm=config.optimizer.clip_norm,
         **config.optimizer.args,
     )
+    mix = config.batch_transform
+    batch_transform = None if mix is None else cast(step.BatchTransform, from_plain([mix])[0])
     example = next(dataset.train_iter)
     start = state.create_state(model, optimizer, example, seed=config.seed, mesh=mesh)
     checkpoints = Checkpoints(folder / workdir.CHECKPOINTS_NAME, keep=config.keep_checkpoints)
     restored = checkpoints.restore_latest(like=start)
     beginning = Checkpoint(start, dataset.train_iter.get_state(), seconds=0.0)
-    return Run(config, dataset, model, optimizer, cadence, mesh, checkpoints, restored or beginning)
+    return Run(
+        config=config,
+        dataset=dataset,
+        model=model,
+        optimizer=optimizer,
+        batch_transform=batch_transform,
+        cadence=cadence,
+        mesh=mesh,
+        checkpoints=checkpoints,
+        start=restored or beginning,
+    )
 
 
 def train(run: Run, folder: pathlib.Path, console: Console) -> tuple[Checkpoint, dict[str, float]]:
@@ -102,7 +117,9 @@ def train(run: Run, folder: pathlib.Path, console: Console) -> tuple[Checkpoint,
     with Progress(console, run.cadence.total_steps, start=first, unit="images") as progress:
         end = loop.fit(
             run.start,
-            train_step=step.make_train_step(run.model, run.optimizer, run.mesh),
+            train_step=step.make_train_step(
+                run.model, run.optimizer, run.mesh, batch_transform=run.batch_transform
+            ),
             batches=run.dataset.train_iter,
             evaluate=lambda s: evaluate(valid_step, s, run.dataset.valid_iter, run.mesh),
             cadence=run.cadence,

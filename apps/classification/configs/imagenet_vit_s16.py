@@ -14,13 +14,23 @@ Needs ImageNet prepared in --data_dir; without it the command says how to prepar
         --data_dir=DATA --workdir=runs/imagenet_vit_s16
 """
 
+from scenax.data.transforms import to_plain
+from scenax.data.transforms.geometry import RandomFlip, RandomResizedCrop
+from scenax.data.transforms.mixing import Mixup
+from scenax.data.transforms.policies import RandAugment
+
 
 def get_config():
+    crop = RandomResizedCrop(224, area=(0.05, 1.0))
     return {
         "dataset": {
             "name": "imagenet2012",
-            "args": {"randaugment_layers": 2, "randaugment_magnitude": 10, "mixup_alpha": 0.2},
+            "args": {
+                "train_transforms": to_plain([crop, RandomFlip(), RandAugment(2, 10)]),
+                "one_hot": True,  # As mixup wants them.
+            },
         },
+        "batch_transform": to_plain([Mixup(0.2)])[0],
         "model": {
             "name": "vit_small_patch16_224",
             "args": {"global_pool": "avg", "dtype": "bfloat16"},

@@ -44,7 +44,7 @@ def assert_same(folder: pathlib.Path, expected: pathlib.Path, step: int = 300) -
 
 
 def without_times(records):
-    times = ("examples_per_second", "seconds")
+    times = ("examples_per_second", "seconds", "input_seconds", "compute_seconds")
     return [{k: v for k, v in record.items() if k not in times} for record in records]
 
 

@@ -16,7 +16,7 @@ from scenax.train.writers import read_log
 from ..config import Config
 from ..evaluate import predict
 from ..train import make_run
-from .conftest import APP
+from .conftest import APP, SMOKE
 
 
 def test_it_learns_and_says_where_everything_is(smoke_run):
@@ -135,3 +135,27 @@ def test_every_config_fits_and_tells_what_it_costs(path):
     assert f"configs/{path.name}" in docstring
     for word in ("--workdir", "top-1"):
         assert word in docstring
+
+
+def test_mixing_changes_training_and_nothing_else(command, tmp_path):
+    mixing = '{"name": "mixing.MixupOrCutMix"}'
+    short = ("--config.total_steps=10", "--config.evaluate_every=10", "--config.log_every=1")
+    runs = {}
+    for name, mixed in (("plain", "None"), ("mixed", mixing)):
+        runs[name] = tmp_path / name
+        ran = command(
+            f"--config={SMOKE}",
+            f"--workdir={runs[name]}",
+            "--config.dataset.args.one_hot=True",
+            f"--config.batch_transform={mixed}",
+            *short,
+        )
+        assert ran.returncode == 0, ran.stderr
+    plain, mixed = (read_log(folder) for folder in runs.values())
+    first = [log[0]["loss"] for log in (plain, mixed)]
+    assert first[0] != first[1]
+    assert [r["step"] for r in plain] == [r["step"] for r in mixed]
+    # Soft labels of ten classes cannot be learnt below their own entropy as hard ones can.
+    assert all(0 < r["loss"] < 4 for r in mixed)
+    config = config_lib.load(runs["mixed"] / "config.json")
+    assert config["batch_transform"] == {"name": "mixing.MixupOrCutMix"}

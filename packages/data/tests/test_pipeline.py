@@ -7,17 +7,20 @@ from hypothesis import strategies as st
 
 from scenax.common.contracts import DatasetInfo
 from scenax.data import pipeline
+from scenax.data.examples import ArraySource
 
 
-def numbered(count: int) -> pipeline.ArraySource:
-    return pipeline.ArraySource({"inputs": np.arange(count, dtype=np.float32) + 100})
+def numbered(count: int) -> ArraySource:
+    return ArraySource({"inputs": np.arange(count, dtype=np.float32) + 100})
 
 
 def dataset(count: int, transform=None, **reading) -> pipeline.PipelineDataset:
     info = DatasetInfo("numbers", (), "float32", 1, (), {"train": count, "test": count})
     sources = {"train": numbered(count), "test": numbered(count)}
     how = pipeline.Reading(**({"batch_size": 4, "eval_batch_size": 4} | reading))
-    return pipeline.PipelineDataset(how, info, sources, train_transform=transform)
+    return pipeline.PipelineDataset(
+        how, info, sources, train_transforms=[] if transform is None else [transform]
+    )
 
 
 def take(batches, count: int) -> list[np.ndarray]:
@@ -77,7 +80,7 @@ def test_a_restored_position_goes_on_exactly(count, seed, before, other_size):
 def test_restoring_reads_nothing_of_what_came_before():
     reads = []
 
-    class Counting(pipeline.ArraySource):
+    class Counting(ArraySource):
         def __getitem__(self, index):
             reads.append(index)
             return super().__getitem__(index)
@@ -146,8 +149,8 @@ def test_bad_reading_is_named(reading, message):
 
 def test_bad_data_is_named():
     with pytest.raises(ValueError, match="'a': 2, 'b': 3"):
-        pipeline.ArraySource({"a": np.zeros(2), "b": np.zeros(3)})
-    with pytest.raises(ValueError, match="training split of numbers is empty"):
+        ArraySource({"a": np.zeros(2), "b": np.zeros(3)})
+    with pytest.raises(ValueError, match="train split of numbers is empty"):
         dataset(0)
     with pytest.raises(ValueError, match="no validation split, only train, test"):
         dataset(3).valid_iter  # noqa: B018
@@ -214,14 +217,14 @@ def test_pairs_need_even_batches_and_even_positions():
         mixed(5).train_iter.set_state({"seed": 0, "examples_consumed": 3})
 
 
-def test_the_eval_transform_finishes_evaluation_examples_only():
+def test_the_eval_transforms_finish_evaluation_examples_only():
     info = DatasetInfo("numbers", (), "float32", 1, (), {"train": 3, "test": 3})
     source = numbered(3)
     doubled = pipeline.PipelineDataset(
         pipeline.Reading(batch_size=2, eval_batch_size=2),
         info,
         {"train": source, "test": source},
-        eval_transform=lambda example: {"inputs": 2 * example["inputs"]},
+        eval_transforms=[lambda example, _: {"inputs": 2 * example["inputs"]}],
     )
     found = take(doubled.test_iter, 3)
     np.testing.assert_array_equal(np.stack(found), [[200, 202], [204, 0]])

@@ -1,10 +1,12 @@
 """Datasets by name."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, cast
 
 from scenax.common.registry import Registry
-from scenax.data import pipeline
+from scenax.data import caching, pipeline
+from scenax.data.transforms import from_plain
+from scenax.data.transforms.image import Normalize
 
 DatasetFactory = Callable[..., pipeline.PipelineDataset]
 
@@ -22,10 +24,11 @@ def register(name: str) -> Callable[[DatasetFactory], DatasetFactory]:
 
     >>> import numpy as np
     >>> from scenax.data import pipeline
+    >>> from scenax.data.examples import ArraySource
     >>> @register("doctest_squares")
     ... def squares(reading):
     ...     x = np.arange(4, dtype=np.float32)
-    ...     source = pipeline.ArraySource({"inputs": x, "label": x**2})
+    ...     source = ArraySource({"inputs": x, "label": x**2})
     ...     info = pipeline.DatasetInfo("squares", (), "float32", 1, (), {"train": 4})
     ...     return pipeline.PipelineDataset(reading, info, {"train": source})
     >>> "doctest_squares" in list_datasets()
@@ -43,7 +46,7 @@ def list_datasets() -> list[str]:
     return _DATASETS.names()
 
 
-def get_dataset(
+def get_dataset(  # noqa: PLR0913  (all by name; how data are read has many sides)
     name: str,
     *,
     batch_size: int,
@@ -52,6 +55,13 @@ def get_dataset(
     data_dir: str | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    num_threads: int | None = None,
+    unreadable: Literal["raise", "skip"] = "raise",
+    cache: caching.Cache | None = None,
+    train_transforms: Sequence[Any] | None = None,
+    eval_transforms: Sequence[Any] | None = None,
+    normalize: Any = None,
+    repeats: int = 1,
     **options: Any,
 ) -> pipeline.PipelineDataset:
     """Returns a dataset's batches, prepared on disk first if they are not there yet.
@@ -64,6 +74,19 @@ def get_dataset(
       data_dir: where prepared data lie; TFDS's own default if not given.
       process_index: which of the hosts this is (``jax.process_index()``).
       process_count: how many hosts read, each a disjoint part (``jax.process_count()``).
+      num_threads: how many threads of this host decode and transform; batches are the same for any
+        number.
+      unreadable: ``"skip"`` makes an example that cannot be read padding (``batch_mask`` is 0) and
+        names it in the dataset's ``report``; ``"raise"`` makes it an error.
+      cache: keeps examples once they were read: ``"memory"`` and ``"disk"`` as they are stored,
+        ``"decoded_memory"`` and ``"decoded_disk"`` decoded. Disk caches are in
+        ``$SCENAX_CACHE_DIR``, or ``~/.cache/scenax``.
+      train_transforms: what is done to decoded training examples, instead of the dataset's own: a
+        list of ``scenax.data.transforms``, or plain data that name them.
+      eval_transforms: the same in evaluation.
+      normalize: ``transforms.image.Normalize``, or plain data that name it, for the mean and the
+        standard deviation that a model was trained with; images are in [-1, 1] if not given.
+      repeats: how often in a row a training example comes, each time transformed anew.
       **options: the dataset's own.
 
     Raises:
@@ -83,5 +106,12 @@ def get_dataset(
         data_dir=data_dir,
         process_index=process_index,
         process_count=process_count,
+        num_threads=num_threads,
+        unreadable=unreadable,
+        cache=cache,
+        train_transforms=None if train_transforms is None else from_plain(train_transforms),
+        eval_transforms=None if eval_transforms is None else from_plain(eval_transforms),
+        normalize=Normalize() if normalize is None else cast(Normalize, from_plain([normalize])[0]),
+        repeats=repeats,
     )
     return _DATASETS.make(name, reading, **options)

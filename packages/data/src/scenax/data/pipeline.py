@@ -3,74 +3,40 @@
 The training stream is the source, shuffled anew every epoch, without end. Example ``i`` of the
 stream is a function of ``(seed, i)`` alone, its random transforms included; of every ``n`` hosts,
 host ``h`` reads examples ``h, h + n, h + 2 n``... So the position is one number, the examples
-consumed by all hosts, and it stays right when the batch size or the number of hosts changes.
+consumed by all hosts, and it stays right when the batch size, the number of hosts or of threads
+changes.
 
-Where a dataset mixes examples with one another (mixup), examples ``2 j`` and ``2 j + 1`` are mixed
+Where a dataset makes examples of two (copy-paste), examples ``2 j`` and ``2 j + 1`` are combined
 before the stream is shared out, and hosts take turns by pairs: host ``h`` reads pairs
 ``h, h + n``... Pair ``j`` is a function of ``(seed, j)`` alone, and no example is decoded twice.
 A host's part of a batch, and a position, is then a whole number of pairs.
 
 Evaluation reads every example once, in the source's order. The last batch is padded with zeros
-and marked in ``batch_mask``; every host yields the same number of batches.
+and marked in ``batch_mask``; every host yields the same number of batches. An example that cannot
+be read is an error, or, by choice, such padding too: counted, named in the dataset's report, and
+without any effect on the order of the others. An example may bring a ``batch_mask`` of 0 itself.
 """
 
 import dataclasses
 import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal
 
 import grain
 import numpy as np
 
 from scenax.common.contracts import Batch, DatasetInfo
+from scenax.data.caching import Cache, cached
+from scenax.data.examples import Example, PairTransform, Source, Transform
+from scenax.data.reports import Report, UnreadableError
+from scenax.data.transforms.image import Normalize
 
-# Threads, not processes: decoding and scipy release the interpreter, and nothing has to start.
-_READ = grain.ReadOptions(num_threads=max(4, min(16, os.cpu_count() or 4)), prefetch_buffer_size=64)
+_HANDED = 16
+_END = 2**62  # Of an endless stream: grain's own, 2**63 - 1, is too long to be divided.
 
-Example = dict[str, Any]
-"""One example: numpy arrays and scalars by name, as in a batch but without its first axis."""
-
-RandomTransform = Callable[[Example, np.random.Generator], Example]
-"""A transform that draws all its randomness from the generator it is given."""
-
-PairTransform = Callable[[Example, Example, np.random.Generator], tuple[Example, Example]]
-"""The same for two examples that are mixed with one another."""
-
-
-@runtime_checkable
-class Source(Protocol):
-    """Examples by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> Example: ...
-
-
-class ArraySource:
-    """Examples that are the rows of arrays in memory.
-
-    >>> ArraySource({"inputs": np.eye(2), "label": np.arange(2)})[1]["label"]
-    array(1)
-    """
-
-    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """``arrays`` have the examples as their first axis.
-
-        Raises:
-          ValueError: if they disagree about how many there are.
-        """
-        counts = {name: len(array) for name, array in arrays.items()}
-        if len(set(counts.values())) != 1:
-            raise ValueError(f"Every array needs one row per example, got rows {counts}.")
-        self.arrays = dict(arrays)
-        self._length = next(iter(counts.values()))
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __getitem__(self, index: int) -> Example:
-        return {name: np.asarray(array[index]) for name, array in self.arrays.items()}
+_UNREADABLE: Example = {}
+"""Stands for an example that could not be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +49,23 @@ class Reading:
     data_dir: str | None = None
     process_index: int = 0
     process_count: int = 1
+    num_threads: int | None = None
+    """How many threads of this host read and transform; none for one a core, from 4 to 16."""
+    unreadable: Literal["raise", "skip"] = "raise"
+    """What an example that cannot be read is: an error, or padding."""
+    cache: Cache | None = None
+    """Where examples are kept after they were read once, or decoded once."""
+    train_transforms: Sequence[Transform] | None = None
+    """Instead of the dataset's own in training, from the decoded example on."""
+    eval_transforms: Sequence[Transform] | None = None
+    """The same in evaluation."""
+    normalize: Normalize = Normalize()  # noqa: RUF009  (frozen)
+    """What becomes of inputs that are still uint8 when they are put into a batch."""
+    repeats: int = 1
+    """How often in a row a training example comes, each time transformed anew.
+
+    Repeated augmentation: Hoffer et al., arXiv 1901.09335.
+    """
 
     def __post_init__(self) -> None:
         if not 0 <= self.process_index < self.process_count:
@@ -92,6 +75,8 @@ class Reading:
             )
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must be at least 0 and below 2**32, got {self.seed}.")
+        if self.repeats < 1:
+            raise ValueError(f"repeats must be at least 1, got {self.repeats}.")
         for name in ("batch_size", "eval_batch_size"):
             size = getattr(self, name)
             if size < 1 or size % self.process_count:
@@ -99,17 +84,132 @@ class Reading:
                     f"{name} counts the examples of all hosts, so it must be a positive multiple "
                     f"of the {self.process_count} host(s), got {size}."
                 )
+        if self.num_threads is not None and self.num_threads < 1:
+            raise ValueError(f"num_threads must be at least 1, got {self.num_threads}.")
+        if self.unreadable not in ("raise", "skip"):
+            raise ValueError(f"unreadable must be 'raise' or 'skip', got {self.unreadable!r}.")
+
+    def grain_options(self, *, prefetched: int) -> grain.ReadOptions:
+        """Threads, not processes: decoding releases the interpreter, and nothing has to start.
+
+        ``prefetched`` is how many pieces of work may be done ahead, for each thread.
+        """
+        threads = self.num_threads or max(4, min(16, os.cpu_count() or 4))
+        return grain.ReadOptions(num_threads=threads, prefetch_buffer_size=prefetched * threads)
+
+
+class _Reader:
+    """Finished examples of a source, by index and generator."""
+
+    def __init__(
+        self,
+        source: Source,
+        transforms: Sequence[Transform],
+        finish: Sequence[Transform],
+        reading: Reading,
+        report: Report,
+    ) -> None:
+        self.source = source
+        self._transforms = transforms
+        self._finish = finish
+        self._normalize = reading.normalize
+        self._skip = reading.unreadable == "skip"
+        self._report = report
+        self._zeros: Example | None = None
+
+    def read(self, index: int | None, rng: np.random.Generator) -> Example:
+        """Returns an example after the transforms, but not finished."""
+        assert index is not None  # For type checkers: grain's ranges say that they may skip.
+        try:
+            example = self.source[index]
+            for transform in self._transforms:
+                example = transform(example, rng)
+            return example
+        except UnreadableError as error:
+            if not self._skip:
+                raise
+            self._report.add("unreadable, left out", str(error))
+            return _UNREADABLE
+
+    def finish(self, example: Example, rng: np.random.Generator) -> Example:
+        if example is not _UNREADABLE:
+            for transform in self._finish:
+                example = transform(example, rng)
+        return example
+
+    def read_finished(self, index: int | None, rng: np.random.Generator) -> Example:
+        return self.finish(self.read(index, rng), rng)
+
+    def stack(self, examples: Sequence[Example], size: int) -> Batch:
+        """Returns a batch of ``size``: the examples, and zeros for what cannot be read or lacks."""
+        readable = next((e for e in examples if e is not _UNREADABLE), None)
+        zeros = self.zeros() if readable is None else _zeros_like(readable)
+        filled = [zeros if e is _UNREADABLE else e for e in examples]
+        filled += [zeros] * (size - len(examples))
+        real = np.zeros(size, np.float32)
+        real[: len(examples)] = [float(e is not _UNREADABLE) for e in examples]
+        batch = _stack(filled, self._normalize)
+        for inputs in _leaves(batch["inputs"]):
+            inputs[real == 0] = 0
+        return batch | {"batch_mask": real * batch.get("batch_mask", np.float32(1))}
+
+    def zeros(self) -> Example:
+        """Returns what an example looks like, zeros in the shape of the first readable one."""
+        if self._zeros is None:
+            rng = np.random.default_rng(0)
+            examples = (self.read_finished(index, rng) for index in range(len(self.source)))
+            readable = next((e for e in examples if e is not _UNREADABLE), None)
+            if readable is None:
+                raise UnreadableError(
+                    f"None of the {len(self.source)} examples can be read:\n{self._report}"
+                )
+            self._zeros = zeros = _zeros_like(readable)
+            return zeros
+        return self._zeros
+
+
+def _leaves(value: Any) -> list[np.ndarray]:
+    return (
+        [leaf for item in value.values() for leaf in _leaves(item)]
+        if isinstance(value, Mapping)
+        else [value]
+    )
+
+
+def _zeros_like(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _zeros_like(item) for name, item in value.items()}
+    return np.zeros_like(value)
+
+
+def _stack(examples: Sequence[Example], normalize: Normalize) -> dict[str, Any]:
+    """A batch of examples; inputs that are uint8 are normalized on the way."""
+
+    def stack(name: str, values: Sequence[Any]) -> Any:
+        if isinstance(values[0], Mapping):
+            return {key: stack(name, [value[key] for value in values]) for key in values[0]}
+        if name == "inputs" and values[0].dtype == np.uint8:
+            return normalize.stack(values)
+        return np.stack(values)
+
+    return {name: stack(name, [example[name] for example in examples]) for name in examples[0]}
 
 
 class TrainBatches:
     """The endless training stream, in batches; its position is saved and restored exactly."""
 
     def __init__(
-        self, groups: grain.MapDataset, reading: Reading, *, examples_per_group: int = 1
+        self,
+        groups: grain.MapDataset,
+        reading: Reading,
+        stack: Callable[[Sequence[Example], int], Batch],
+        *,
+        examples_per_group: int = 1,
     ) -> None:
         """``groups`` holds the examples of all hosts in the order of training, in sequences.
 
         Every sequence has ``examples_per_group`` of them, and they stay together on one host.
+        ``stack`` makes a batch of examples.
 
         Raises:
           ValueError: if the hosts' batches are not whole numbers of groups.
@@ -117,12 +217,13 @@ class TrainBatches:
         unit = reading.process_count * examples_per_group
         if reading.batch_size % unit:
             raise ValueError(
-                f"Examples are mixed in groups of {examples_per_group} that stay on one of the "
+                f"Examples are combined in groups of {examples_per_group} that stay on one of the "
                 f"{reading.process_count} host(s), so batch_size must be a multiple of {unit}, "
                 f"got {reading.batch_size}."
             )
         self._groups = groups
         self._reading = reading
+        self._stack = stack
         self._examples_per_group = examples_per_group
         self._consumed = 0
         self._batches = self._start()
@@ -131,8 +232,15 @@ class TrainBatches:
         hosts = self._reading.process_count
         first = self._consumed // self._examples_per_group + self._reading.process_index
         local_groups = self._reading.batch_size // (hosts * self._examples_per_group)
-        mine = self._groups[first::hosts].to_iter_dataset(_READ)
-        return iter(mine.batch(local_groups, batch_fn=_stack_groups))
+        # A thread makes several examples at a time: handing over one costs as much as a flip.
+        handed = max(n for n in range(1, _HANDED + 1) if local_groups % n == 0)
+        parts = self._groups[first:_END:hosts].batch(handed, batch_fn=list)
+        mine = parts.to_iter_dataset(self._reading.grain_options(prefetched=2))
+        return iter(mine.batch(local_groups // handed, batch_fn=self._stack_parts))
+
+    def _stack_parts(self, parts: Sequence[Sequence[Sequence[Example]]]) -> Batch:
+        examples = [example for part in parts for group in part for example in group]
+        return self._stack(examples, len(examples))
 
     def __iter__(self) -> Iterator[Batch]:
         return self
@@ -151,7 +259,7 @@ class TrainBatches:
 
         Raises:
           ValueError: if the position is of a stream with another seed, hence another order, or
-            divides a group of examples that are mixed with one another.
+            divides a group of examples that are combined with one another.
         """
         if state["seed"] != self._reading.seed:
             raise ValueError(
@@ -161,8 +269,8 @@ class TrainBatches:
         if state["examples_consumed"] % self._examples_per_group:
             raise ValueError(
                 f"The saved position, {state['examples_consumed']} examples, divides a group of "
-                f"{self._examples_per_group} that are mixed with one another: it is from a run "
-                "that mixed none. Go on without mixing, or from another position."
+                f"{self._examples_per_group} that are combined with one another: it is from a run "
+                "that combined none. Go on without, or from another position."
             )
         self._consumed = state["examples_consumed"]
         self._batches = self._start()
@@ -171,16 +279,13 @@ class TrainBatches:
 class EvalBatches:
     """One split in its own order; the last batch is padded and masked."""
 
-    def __init__(
-        self,
-        source: Source,
-        reading: Reading,
-        transform: Callable[[Example], Example] | None = None,
-    ) -> None:
-        """``source`` holds the examples of all hosts, ``transform`` finishes each."""
-        examples = grain.MapDataset.source(source)
-        self._examples = examples if transform is None else examples.map(transform)
+    def __init__(self, reader: _Reader, reading: Reading) -> None:
+        """``reader`` has the finished examples of all hosts."""
+        self._reader = reader
         self._reading = reading
+        self._examples = (
+            grain.MapDataset.range(len(reader.source)).seed(0).random_map(reader.read_finished)
+        )
 
     def __len__(self) -> int:
         return -(-len(self._examples) // self._reading.eval_batch_size)
@@ -189,36 +294,10 @@ class EvalBatches:
         hosts = self._reading.process_count
         local_size = self._reading.eval_batch_size // hosts
         mine = self._examples[self._reading.process_index :: hosts]
-        stream = iter(mine.to_iter_dataset(_READ))
+        stream = iter(mine.to_iter_dataset(self._reading.grain_options(prefetched=4)))
         for _ in range(len(self)):
-            found = [example for _, example in zip(range(local_size), stream, strict=False)]
             # A host can be out of examples while others have one left: it pads a whole batch.
-            shown = found or [cast(Example, self._examples[0])]
-            yield pad_batch(_stack(shown), local_size, real=len(found))
-
-
-def _stack(examples: list[Example]) -> Batch:
-    batch = {name: np.stack([e[name] for e in examples]) for name in examples[0]}
-    return batch | {"batch_mask": np.ones(len(examples), np.float32)}
-
-
-def _stack_groups(groups: Sequence[Sequence[Example]]) -> Batch:
-    return _stack(list(itertools.chain.from_iterable(groups)))
-
-
-def pad_batch(batch: Batch, size: int, *, real: int) -> Batch:
-    """Returns the first ``real`` examples of a batch, zeros after them up to ``size``.
-
-    >>> pad_batch({"label": np.array([7, 8]), "batch_mask": np.ones(2)}, 3, real=2)
-    {'label': array([7, 8, 0]), 'batch_mask': array([1., 1., 0.])}
-    """
-
-    def pad(array: np.ndarray) -> np.ndarray:
-        padded = np.zeros((size, *array.shape[1:]), array.dtype)
-        padded[:real] = array[:real]
-        return padded
-
-    return {name: pad(array) for name, array in batch.items()}
+            yield self._reader.stack(list(itertools.islice(stream, local_size)), local_size)
 
 
 class PipelineDataset:
@@ -230,40 +309,77 @@ class PipelineDataset:
         meta_data: DatasetInfo,
         sources: Mapping[str, Source],
         *,
-        train_transform: RandomTransform | None = None,
+        decode: Transform | None = None,
+        train_transforms: Sequence[Transform] = (),
         pair_transform: PairTransform | None = None,
-        eval_transform: Callable[[Example], Example] | None = None,
+        eval_transforms: Sequence[Transform] = (),
+        finish: Sequence[Transform] = (),
     ) -> None:
-        """``sources`` are by split, ``train`` among them; evaluation splits may be missing.
+        """``sources`` are by split: ``train``, ``validation``, ``test``, or some of them.
 
-        In training every example goes through ``train_transform``, then every two through
-        ``pair_transform``; in evaluation through ``eval_transform``.
+        Every example first goes through ``decode``, which must not use its generator: what it
+        returns may be kept. In training it then goes through ``train_transforms``, one after the
+        other, in evaluation through ``eval_transforms``, unless ``reading`` has others, and at last
+        through ``finish``; in training, every two go through ``pair_transform`` before that.
+        Inputs that are still uint8 then are normalized, to [-1, 1] unless ``reading`` says how.
 
         Raises:
-          ValueError: if there are no training examples.
+          ValueError: if a split is empty, or decoded examples shall be kept and nothing decodes
+            them apart from what is random.
         """
-        self.meta_data = meta_data
+        empty = [split for split, source in sources.items() if len(source) < 1]
+        if empty:
+            raise ValueError(f"The {empty[0]} split of {meta_data.name} is empty.")
+        self.report = Report()
+        """What could not be read so far."""
         self._reading = reading
-        self._sources = sources
-        self._train_transform = train_transform
+        self._sources = {
+            split: cached(source, decode, reading.cache, f"{meta_data.name}-{split}")
+            for split, source in sources.items()
+        }
+        train, evaluation = reading.train_transforms, reading.eval_transforms
+        self._train_transforms = train_transforms if train is None else train
+        self._eval_transforms = eval_transforms if evaluation is None else evaluation
         self._pair_transform = pair_transform
-        self._eval_transform = eval_transform
-        if len(sources["train"]) < 1:
-            raise ValueError(f"The training split of {meta_data.name} is empty.")
+        self._finish = finish
+        self.meta_data = meta_data
+        if train is not None or evaluation is not None:
+            self.meta_data = dataclasses.replace(meta_data, **self._input_spec())
+
+    def _input_spec(self) -> dict[str, Any]:
+        """What the inputs look like after transforms that the dataset does not know."""
+        split = "train" if "train" in self._sources else next(iter(self._sources))
+        reader = self._reader(split)
+        inputs = reader.stack([reader.zeros()], 1)["inputs"]
+        if isinstance(inputs, Mapping):
+            return {}
+        return {"input_shape": inputs.shape[1:], "input_dtype": str(inputs.dtype)}
 
     @property
     def train_iter(self) -> TrainBatches:
         """A new training stream from its beginning."""
-        stream = grain.MapDataset.source(self._sources["train"]).seed(self._reading.seed)
-        stream = stream.shuffle().repeat()
-        if self._train_transform is not None:
-            stream = stream.random_map(self._train_transform)
+        reader = self._reader("train")
+        seed, repeats = self._reading.seed, self._reading.repeats
+        stream = grain.MapDataset.range(len(reader.source)).seed(seed).shuffle().repeat()
+        if repeats > 1:
+            shuffled = stream
+            stream = grain.MapDataset.range(_END).map(lambda i: shuffled[i // repeats])
+            stream = stream.seed(seed)
         if self._pair_transform is None:
-            return TrainBatches(stream.map(lambda example: (example,)), self._reading)
-        mix = self._pair_transform
-        pairs = stream.batch(2, batch_fn=tuple)
-        pairs = pairs.random_map(lambda pair, rng: mix(pair[0], pair[1], rng))
-        return TrainBatches(pairs, self._reading, examples_per_group=2)
+            groups = stream.random_map(lambda index, rng: (reader.read_finished(index, rng),))
+            return TrainBatches(groups, self._reading, reader.stack)
+        stream = stream.random_map(reader.read)
+        combine = self._pair_transform
+
+        def combined(
+            pair: tuple[Example, ...], rng: np.random.Generator
+        ) -> tuple[Example, Example]:
+            whole = all(example is not _UNREADABLE for example in pair)
+            first, second = combine(pair[0], pair[1], rng) if whole else pair
+            return reader.finish(first, rng), reader.finish(second, rng)
+
+        groups = stream.batch(2, batch_fn=tuple).random_map(combined)
+        return TrainBatches(groups, self._reading, reader.stack, examples_per_group=2)
 
     @property
     def valid_iter(self) -> EvalBatches:
@@ -276,8 +392,12 @@ class PipelineDataset:
         return self._evaluation("test")
 
     def _evaluation(self, split: str) -> EvalBatches:
+        return EvalBatches(self._reader(split), self._reading)
+
+    def _reader(self, split: str) -> _Reader:
         if split not in self._sources:
             raise ValueError(
                 f"{self.meta_data.name} has no {split} split, only {', '.join(self._sources)}."
             )
-        return EvalBatches(self._sources[split], self._reading, self._eval_transform)
+        transforms = self._train_transforms if split == "train" else self._eval_transforms
+        return _Reader(self._sources[split], transforms, self._finish, self._reading, self.report)

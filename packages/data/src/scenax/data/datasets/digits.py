@@ -3,20 +3,26 @@
 They are the test part of the "Optical Recognition of Handwritten Digits" set of the UCI Machine
 Learning Repository (Alpaydin and Kaynak, 1998, https://doi.org/10.24432/C50P49, CC BY 4.0): 43
 people wrote them, and 4x4 blocks of 32x32 bitmaps were counted, so a pixel is from 0 to 16.
+
+The datasets that are composed of these digits start from ``source_digits`` and ``enlarge``.
 """
 
+import functools
 import hashlib
 import io
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import Integer
 from PIL import Image
 
 from scenax.common.contracts import DatasetInfo
 from scenax.data import _registry, pipeline
+from scenax.data.examples import ArraySource, Source
 from scenax.data.sources import tfds as tfds_source
-from scenax.data.transforms import image as image_transforms
+from scenax.data.transforms import geometry
+from scenax.data.transforms.targets import OneHot
 
 _SPLITS = {"train": 0.7, "validation": 0.1, "test": 0.2}
 
@@ -49,30 +55,80 @@ class Digits(tfds.core.GeneratorBasedBuilder):
         return {split: self._generate_examples(split) for split in _SPLITS}
 
     def _generate_examples(self, split: str):
-        from sklearn import datasets  # Only preparing needs it.
-
-        rows, labels = datasets.load_digits(return_X_y=True)
-        for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
-            pixels = row.reshape(8, 8)
-            if split_of(pixels) == split:
-                # From 0..16 to the 0..255 of an image; rounding loses nothing.
-                scaled = np.round(pixels * (255 / 16)).astype(np.uint8)
-                png = io.BytesIO()
-                Image.fromarray(scaled).save(png, format="png")
-                png.seek(0)
-                yield f"{index:04d}", {"image": png, "label": int(label)}
+        for row, pixels, label in zip(*source_digits(split), strict=True):
+            # From 0..16 to the 0..255 of an image; rounding loses nothing.
+            scaled = np.round(pixels * (255 / 16)).astype(np.uint8)
+            yield f"{row:04d}", {"image": encode_png(scaled), "label": int(label)}
 
 
-def _in_memory(source: pipeline.Source) -> pipeline.ArraySource:
+def _in_memory(source: Source) -> ArraySource:
     """A split's few examples decoded: ``inputs`` in [-1, 1], and ``label``."""
     examples = [source[index] for index in range(len(source))]
     pixels = np.stack([np.asarray(Image.open(io.BytesIO(e["image"]))) for e in examples])
-    return pipeline.ArraySource(
+    return ArraySource(
         {
             "inputs": pixels[..., None].astype(np.float32) / np.float32(127.5) - 1,
             "label": np.array([e["label"] for e in examples], np.int32),
         }
     )
+
+
+class SourceDigits(NamedTuple):
+    """Some of scikit-learn's digits."""
+
+    rows: np.ndarray
+    """Where they are in scikit-learn's arrays, ``[n]``."""
+    pixels: np.ndarray
+    """Counts from 0 to 16, ``[n, 8, 8]``, uint8."""
+    labels: np.ndarray
+    """Which digits they are, ``[n]``."""
+
+
+@functools.cache
+def source_digits(split: str) -> SourceDigits:
+    """Returns the digits of a split, for datasets composed of them to draw from."""
+    from sklearn import datasets  # Only preparing needs it.
+
+    flat, labels = datasets.load_digits(return_X_y=True)
+    pixels = flat.reshape(-1, 8, 8).astype(np.uint8)
+    rows = np.array([row for row, image in enumerate(pixels) if split_of(image) == split])
+    return SourceDigits(rows, pixels[rows], labels[rows])
+
+
+def enlarge(
+    pixels: Integer[np.ndarray, "h w"], height: int, width: int
+) -> Integer[np.ndarray, "{height} {width}"]:
+    """Returns non-negative whole numbers resized bilinearly, as Pillow and PyTorch place pixels.
+
+    It calculates in whole numbers and rounds once, halves up, so the result is the same everywhere.
+
+    >>> enlarge(np.array([[0, 8]]), 1, 4)
+    array([[0, 2, 6, 8]])
+    """
+    down, across = _bilinear(pixels.shape[0], height), _bilinear(pixels.shape[1], width)
+    scale = 4 * height * width
+    return (2 * (down @ pixels.astype(np.int64) @ across.T) + scale) // (2 * scale)
+
+
+@functools.cache
+def _bilinear(size: int, new_size: int) -> Integer[np.ndarray, "{new_size} {size}"]:
+    """What every new pixel takes of every old one, in parts of ``2 * new_size``."""
+    unit = 2 * new_size
+    places = (2 * np.arange(new_size) + 1) * size - new_size
+    before, share = np.divmod(np.clip(places, 0, (size - 1) * unit), unit)
+    weights = np.zeros((new_size, size), np.int64)
+    rows = np.arange(new_size)
+    np.add.at(weights, (rows, before), unit - share)
+    np.add.at(weights, (rows, np.minimum(before + 1, size - 1)), share)
+    return weights
+
+
+def encode_png(pixels: np.ndarray) -> io.BytesIO:
+    """Returns a picture of 8 bits as TFDS's ``Image`` takes it."""
+    png = io.BytesIO()
+    Image.fromarray(pixels).save(png, format="png")
+    png.seek(0)
+    return png
 
 
 def split_of(pixels: np.ndarray) -> str:
@@ -87,13 +143,16 @@ def split_of(pixels: np.ndarray) -> str:
 
 
 @_registry.register("digits")
-def digits(reading: pipeline.Reading, *, augment: str = "none") -> pipeline.PipelineDataset:
+def digits(
+    reading: pipeline.Reading, *, augment: str = "none", one_hot: bool = False
+) -> pipeline.PipelineDataset:
     """Returns the digits with ``inputs`` float32 in [-1, 1], ``[8, 8, 1]``, and ``label`` int32.
 
     Args:
       reading: how they are read.
       augment: ``"affine"`` turns, scales and shifts training images a little at random,
         ``"none"`` leaves them as they are.
+      one_hot: whether ``label`` is float32 ``[10]``, in every split, which mixup and CutMix need.
 
     Raises:
       ValueError: if ``augment`` is another word.
@@ -112,6 +171,10 @@ def digits(reading: pipeline.Reading, *, augment: str = "none") -> pipeline.Pipe
         num_classes=10,
         label_names=tuple("0123456789"),
         num_examples={split: len(source) for split, source in sources.items()},
+        targets="one_hot" if one_hot else "class_id",
     )
-    transform = image_transforms.RandomAffine(fill=-1.0) if augment == "affine" else None
-    return pipeline.PipelineDataset(reading, info, sources, train_transform=transform)
+    transforms = [geometry.RandomAffine(fill=-1.0)] if augment == "affine" else []
+    finish = [OneHot(10)] if one_hot else []
+    return pipeline.PipelineDataset(
+        reading, info, sources, train_transforms=transforms, finish=finish
+    )
