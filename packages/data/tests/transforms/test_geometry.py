@@ -130,6 +130,24 @@ def test_boxes_and_masks_follow_an_affine_map(seed):
     np.testing.assert_array_equal(pixels[inside], 50 * moved["segmentation"][inside])
 
 
+@pytest.mark.parametrize("shift", [(0.43, -0.31), (-2.63, 3.37), (0.01, 0.49)])
+@pytest.mark.parametrize("scale", [1.0, 0.7, 1.3])
+def test_the_nearest_pixel_is_pillows_up_to_the_edge_of_the_image(scale, shift):
+    pixels = generator().integers(1, 256, (20, 30), dtype=np.uint8)
+    found = geometry.warp(
+        {"inputs": pixels[..., None], "segments": pixels.astype(np.int32)},
+        np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]),
+        order=0,
+    )
+    # Pillow speaks of pixels' corners, and rounds down.
+    corner = [shift[axis] + 0.5 - scale / 2 for axis in (0, 1)]
+    matrix = (scale, 0, corner[0], 0, scale, corner[1])
+    image = Image.fromarray(pixels)
+    moved = image.transform((30, 20), Image.Transform.AFFINE, matrix, Image.Resampling.NEAREST)
+    np.testing.assert_array_equal(found["inputs"][..., 0], moved)
+    np.testing.assert_array_equal(found["segments"], moved)
+
+
 def test_large_scale_jitter_scales_and_pads_all_alike():
     shown = set()
     for seed in range(30):

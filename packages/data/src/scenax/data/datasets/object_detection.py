@@ -64,11 +64,11 @@ def _benchmark(
 def _adapted(example: Example, rng: np.random.Generator) -> Example:
     """An example of TFDS's as ours; its objects are lists, their boxes yxyx in shares."""
     objects = example["objects"]
-    height, width = image.encoded_size(example["image"])
+    named = example.get("image/filename", b"").decode() or str(example.get("image/id", ""))
+    height, width = image.encoded_size(example["image"], name=named)
     top, left, bottom, right = np.array(objects["bbox"], np.float32).reshape(-1, 4).T
     boxes = np.stack([left * width, top * height, right * width, bottom * height], axis=-1)
     sides = boxes[:, 2:] - boxes[:, :2]
-    named = example.get("image/filename", b"").decode() or str(example.get("image/id", ""))
     return {
         "image": example["image"],
         "name": named,
