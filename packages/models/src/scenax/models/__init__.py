@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     )
     from scenax.models.base_models.regression import RegressionModel as RegressionModel
     from scenax.models.base_models.segmentation import SegmentationModel as SegmentationModel
+    from scenax.models.pretrained.load import load_pretrained as load_pretrained
+    from scenax.models.pretrained.save import save_pretrained as save_pretrained
 
 __all__ = [
     "BaseModel",
@@ -38,7 +40,9 @@ __all__ = [
     "create_model",
     "get_model_cls",
     "list_models",
+    "load_pretrained",
     "register_model",
+    "save_pretrained",
 ]
 
 _LAZY = {
@@ -51,6 +55,8 @@ _LAZY = {
     "MultiLabelClassificationModel": "base_models.multilabel_classification",
     "RegressionModel": "base_models.regression",
     "SegmentationModel": "base_models.segmentation",
+    "load_pretrained": "pretrained.load",
+    "save_pretrained": "pretrained.save",
 }
 
 
