@@ -9,11 +9,14 @@ from concurrent import futures
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from scenax.data import caching
 from scenax.data.caching import DiskCache, Mapped, MemoryCache, cached
 from scenax.data.examples import ArraySource
 from scenax.data.reports import UnreadableError
+from scenax.data.sources.image_folder import ImageFolder
+from scenax.data.transforms.image import DecodeImage
 
 
 class Counting:
@@ -178,7 +181,7 @@ def test_other_data_and_other_decoding_have_other_folders(root):
     nested = Counting([{"a": example} for example in images()])
     # What a source says of all its examples counts, if it says anything.
     printed = Counting(images())
-    printed.fingerprint = b"other labels in the middle"
+    printed.fingerprint = lambda indices: f"other labels of {list(indices)}"
     folders = [
         *(folder_of(s) for s in (plain, first, last, shorter, typed, nested, printed)),
         folder_of(plain, name="others"),
@@ -336,3 +339,19 @@ def test_a_mapped_source_is_as_long_and_transforms_each_time():
     mapped = Mapped(ArraySource({"x": np.arange(3)}), lambda example, rng: {"y": example["x"] + 1})
     assert len(mapped) == 3
     assert [int(mapped[i]["y"]) for i in (0, 2)] == [1, 3]
+
+
+@pytest.mark.parametrize("cache", ["disk", "decoded_disk"])
+def test_a_folder_of_images_whose_labels_change_is_read_anew(tmp_path, monkeypatch, cache):
+    monkeypatch.setenv("SCENAX_CACHE_DIR", str(tmp_path / "cache"))
+    for name in ("a/1.png", "b/2.png", "b/3.png", "c/4.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (3, 2), (int(name[2]), 0, 0)).save(tmp_path / "photos" / name)
+
+    def labels():
+        kept = cached(ImageFolder(tmp_path / "photos"), DecodeImage(), cache, "photos")
+        return [int(kept[index]["label"]) for index in range(len(kept))]
+
+    assert labels() == labels() == [0, 1, 1, 2]
+    (tmp_path / "photos/b/3.png").rename(tmp_path / "photos/a/3.png")
+    assert labels() == [0, 0, 1, 2]

@@ -117,7 +117,8 @@ def _folder(source: Source, name: str, how: str) -> pathlib.Path:
     other data of one size and name, in another place, hardly have them in common.
     """
     digest = hashlib.sha256(f"{len(source)} {how}".encode())
-    digest.update(getattr(source, "fingerprint", b""))
+    if fingerprint := getattr(source, "fingerprint", None):
+        digest.update(fingerprint(range(len(source))).encode())
     for index in (0, len(source) - 1):
         try:
             example = source[index]
