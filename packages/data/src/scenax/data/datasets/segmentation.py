@@ -198,40 +198,33 @@ def _dataset(
     sources: Mapping[str, Source],
     label_names: Sequence[str],
     image_size: Sequence[int],
+    finish: Sequence[Transform] = (
+        targets.SegmentationTargets(IGNORE),
+        targets.Keep(("inputs", "label", "label_weights")),
+    ),
 ) -> pipeline.PipelineDataset:
-    train, evaluation = _transforms(image_size)
-    return pipeline.PipelineDataset(
-        reading,
-        _info(name, sources, label_names, image_size),
-        sources,
-        decode=image.DecodeImage(),
-        train_transforms=train,
-        eval_transforms=evaluation,
-        finish=[
-            targets.SegmentationTargets(IGNORE),
-            targets.Keep(("inputs", "label", "label_weights")),
-        ],
-    )
-
-
-def _transforms(image_size: Sequence[int]) -> tuple[list[Transform], list[Transform]]:
     height, width = image_size
     if min(height, width) < 1:
         raise ValueError(f"image_size is height and width in pixels, got {tuple(image_size)}.")
-    scaled = geometry.LargeScaleJitter(height, width, scale=(0.5, 2.0))
-    return [scaled, geometry.RandomFlip()], [geometry.ResizeInto(height, width)]
-
-
-def _info(
-    name: str, sources: Mapping[str, Source], label_names: Sequence[str], size: Sequence[int]
-) -> DatasetInfo:
-    return DatasetInfo(
+    info = DatasetInfo(
         name=name,
-        input_shape=(size[0], size[1], 3),
+        input_shape=(height, width, 3),
         input_dtype="float32",
         num_classes=len(label_names),
         label_names=tuple(label_names),
         num_examples={split: len(source) for split, source in sources.items()},
+    )
+    return pipeline.PipelineDataset(
+        reading,
+        info,
+        sources,
+        decode=image.DecodeImage(),
+        train_transforms=[
+            geometry.LargeScaleJitter(height, width, scale=(0.5, 2.0)),
+            geometry.RandomFlip(),
+        ],
+        eval_transforms=[geometry.ResizeInto(height, width)],
+        finish=finish,
     )
 
 
@@ -267,7 +260,8 @@ def coco_panoptic(
     }
     _folders.show(sources)
     names = next(iter(sources.values())).label_names
-    return _panoptic(reading, "coco_panoptic", sources, names, image_size, max_segments)
+    finish = [targets.PanopticTargets(max_segments), targets.Keep()]
+    return _dataset(reading, "coco_panoptic", sources, names, image_size, finish)
 
 
 @_registry.register("coco/2017_panoptic")
@@ -297,7 +291,8 @@ def coco_2017_panoptic(
         for split, part in parts.items()
     }
     names = tuple(features["panoptic_objects"].feature["label"].names)
-    return _panoptic(reading, name, sources, names, image_size, max_segments)
+    finish = [targets.PanopticTargets(max_segments), targets.Keep()]
+    return _dataset(reading, name, sources, names, image_size, finish)
 
 
 def _panoptic_adapted(example: Example, rng: np.random.Generator) -> Example:
@@ -310,26 +305,3 @@ def _panoptic_adapted(example: Example, rng: np.random.Generator) -> Example:
         "segment_ids": np.array(objects["id"], np.int32),
         "segment_classes": np.array(objects["label"], np.int32),
     }
-
-
-def _panoptic(
-    reading: pipeline.Reading,
-    name: str,
-    sources: Mapping[str, Source],
-    label_names: Sequence[str],
-    image_size: Sequence[int],
-    max_segments: int,
-) -> pipeline.PipelineDataset:
-    train, evaluation = _transforms(image_size)
-    return pipeline.PipelineDataset(
-        reading,
-        _info(name, sources, label_names, image_size),
-        sources,
-        decode=image.DecodeImage(),
-        train_transforms=train,
-        eval_transforms=evaluation,
-        finish=[
-            targets.PanopticTargets(max_segments),
-            targets.Keep(("inputs", "label")),
-        ],
-    )

@@ -19,12 +19,11 @@ from PIL import Image
 
 from scenax.common.registry import did_you_mean
 from scenax.data.reports import Report, UnreadableError
+from scenax.data.transforms.image import encoded_size
 
 _NAMED = 5
 # COCO writes two decimals: what rounding moves out of the image is not worth a line.
 _ROUNDING = 0.01
-# EXIF's tag, and the first of its values for which an image is to be turned by a quarter.
-_ORIENTATION, _LYING = 0x0112, 5
 
 
 class Kind(NamedTuple):
@@ -294,11 +293,8 @@ def check_size(file: File, encoded: bytes, size: tuple[int, ...], where: str) ->
       UnreadableError: if it has no such header, or is not as large as ``where`` says it is.
     """
     try:
-        with Image.open(io.BytesIO(encoded)) as image:
-            width, height = image.size
-            if image.getexif().get(_ORIENTATION, 1) >= _LYING:
-                width, height = height, width
-    except Exception as error:  # The reader of every format has errors of its own.
+        height, width = encoded_size(encoded, name=file.name)
+    except UnreadableError as error:
         raise UnreadableError(
             f"{file.path} cannot be read as an image: {error}. Copy it anew, or delete it."
         ) from error
