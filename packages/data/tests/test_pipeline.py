@@ -229,3 +229,20 @@ def test_the_eval_transforms_finish_evaluation_examples_only():
     found = take(doubled.test_iter, 3)
     np.testing.assert_array_equal(np.stack(found), [[200, 202], [204, 0]])
     assert next(doubled.train_iter)["inputs"].max() < 103
+
+
+def test_the_training_split_is_read_once_in_its_order_and_as_in_evaluation():
+    def add(amount):
+        return lambda example, rng: example | {"inputs": example["inputs"] + np.float32(amount)}
+
+    info = DatasetInfo("numbers", (), "float32", 1, (), {"train": 5})
+    reading = pipeline.Reading(batch_size=2, eval_batch_size=4)
+    read = pipeline.PipelineDataset(
+        reading,
+        info,
+        {"train": numbered(5)},
+        train_transforms=[add(100.0)],
+        eval_transforms=[add(0.5)],
+    ).once("train")
+    found = np.concatenate([batch["inputs"][batch["batch_mask"] > 0] for batch in read])
+    np.testing.assert_array_equal(found, np.arange(100.5, 105))

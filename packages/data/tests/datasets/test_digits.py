@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 from sklearn import datasets as sklearn_datasets
 
 from scenax import data
@@ -108,7 +109,7 @@ def test_plain_tfds_load_knows_the_digits(tmp_path, digits):
     """In a process of its own: TensorFlow's import warns, and takes long."""
     program = f"""
 import collections
-import scenax.data
+from scenax import data
 import tensorflow_datasets as tfds
 datasets, info = tfds.load("digits", data_dir={str(tmp_path)!r}, with_info=True)
 assert info.features["image"].shape == (8, 8, 1), info
@@ -126,9 +127,36 @@ print({{name: len(list(split.as_numpy_iterator())) for name, split in datasets.i
 def test_reading_digits_does_not_import_tensorflow(folder):
     program = f"""
 import sys
-import scenax.data
-batches = scenax.data.get_dataset("digits", batch_size=8, data_dir={folder!r}).train_iter
+from scenax import data
+batches = data.get_dataset("digits", batch_size=8, data_dir={folder!r}).train_iter
 next(batches)
 sys.exit("tensorflow" in sys.modules)
 """
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_some_classes_alone_and_larger_images(tmp_path):
+    def read(**options):
+        dataset = data.get_dataset(
+            "digits", batch_size=8, eval_batch_size=512, data_dir=str(tmp_path), **options
+        )
+        batch = next(iter(dataset.test_iter))
+        return dataset.meta_data, {k: v[batch["batch_mask"] > 0] for k, v in batch.items()}
+
+    _, every = read()
+    info, some = read(classes=(7, 2), image_size=16)
+    assert (info.label_names, info.num_classes, info.input_shape) == (("7", "2"), 2, (16, 16, 1))
+    kept = np.isin(every["label"], [7, 2])
+    np.testing.assert_array_equal(some["label"], np.where(every["label"][kept] == 7, 0, 1))
+    for small, large in zip(every["inputs"][kept], some["inputs"], strict=True):
+        pixels = Image.fromarray(np.round((small[..., 0] + 1) * 127.5).astype(np.uint8))
+        wanted = np.asarray(pixels.resize((16, 16), Image.Resampling.BILINEAR)) / 127.5 - 1
+        np.testing.assert_allclose(large[..., 0], wanted, atol=1.01 / 127.5)
+
+
+@pytest.mark.parametrize(
+    "options", [{"classes": ()}, {"classes": (1, 1)}, {"classes": (10,)}, {"image_size": 7}]
+)
+def test_other_classes_and_sizes_are_refused(options):
+    with pytest.raises(ValueError, match=r"different digits from 0 to 9|at least 8"):
+        data.get_dataset("digits", batch_size=8, **options)

@@ -348,8 +348,10 @@ class PipelineDataset:
 
     def _input_spec(self) -> dict[str, Any]:
         """What the inputs look like after transforms that the dataset does not know."""
-        split = "train" if "train" in self._sources else next(iter(self._sources))
-        reader = self._reader(split)
+        if "train" in self._sources:
+            reader = self._reader("train", self._train_transforms)
+        else:
+            reader = self._reader(next(iter(self._sources)), self._eval_transforms)
         inputs = reader.stack([reader.zeros()], 1)["inputs"]
         if isinstance(inputs, Mapping):
             return {}
@@ -358,7 +360,7 @@ class PipelineDataset:
     @property
     def train_iter(self) -> TrainBatches:
         """A new training stream from its beginning."""
-        reader = self._reader("train")
+        reader = self._reader("train", self._train_transforms)
         seed, repeats = self._reading.seed, self._reading.repeats
         stream = grain.MapDataset.range(len(reader.source)).seed(seed).shuffle().repeat()
         if repeats > 1:
@@ -384,20 +386,20 @@ class PipelineDataset:
     @property
     def valid_iter(self) -> EvalBatches:
         """The validation split."""
-        return self._evaluation("validation")
+        return self.once("validation")
 
     @property
     def test_iter(self) -> EvalBatches:
         """The test split."""
-        return self._evaluation("test")
+        return self.once("test")
 
-    def _evaluation(self, split: str) -> EvalBatches:
-        return EvalBatches(self._reader(split), self._reading)
+    def once(self, split: str) -> EvalBatches:
+        """Returns a split, that of training too, in its own order and as in evaluation."""
+        return EvalBatches(self._reader(split, self._eval_transforms), self._reading)
 
-    def _reader(self, split: str) -> _Reader:
+    def _reader(self, split: str, transforms: Sequence[Transform]) -> _Reader:
         if split not in self._sources:
             raise ValueError(
                 f"{self.meta_data.name} has no {split} split, only {', '.join(self._sources)}."
             )
-        transforms = self._train_transforms if split == "train" else self._eval_transforms
         return _Reader(self._sources[split], transforms, self._finish, self._reading, self.report)

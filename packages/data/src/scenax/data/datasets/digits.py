@@ -10,6 +10,7 @@ The datasets that are composed of these digits start from ``source_digits`` and 
 import functools
 import hashlib
 import io
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -61,14 +62,16 @@ class Digits(tfds.core.GeneratorBasedBuilder):
             yield f"{row:04d}", {"image": encode_png(scaled), "label": int(label)}
 
 
-def _in_memory(source: Source) -> ArraySource:
-    """A split's few examples decoded: ``inputs`` in [-1, 1], and ``label``."""
+def _in_memory(source: Source, classes: Sequence[int], image_size: int) -> ArraySource:
+    """A split's few examples decoded: ``inputs`` in [-1, 1], and ``label``, a place in classes."""
     examples = [source[index] for index in range(len(source))]
-    pixels = np.stack([np.asarray(Image.open(io.BytesIO(e["image"]))) for e in examples])
+    examples = [example for example in examples if example["label"] in classes]
+    pixels = [np.asarray(Image.open(io.BytesIO(example["image"]))) for example in examples]
+    pixels = np.stack([enlarge(each, image_size, image_size) for each in pixels])
     return ArraySource(
         {
             "inputs": pixels[..., None].astype(np.float32) / np.float32(127.5) - 1,
-            "label": np.array([e["label"] for e in examples], np.int32),
+            "label": np.array([classes.index(e["label"]) for e in examples], np.int32),
         }
     )
 
@@ -144,37 +147,51 @@ def split_of(pixels: np.ndarray) -> str:
 
 @_registry.register("digits")
 def digits(
-    reading: pipeline.Reading, *, augment: str = "none", one_hot: bool = False
+    reading: pipeline.Reading,
+    *,
+    augment: str = "none",
+    one_hot: bool = False,
+    classes: Sequence[int] = tuple(range(10)),
+    image_size: int = 8,
 ) -> pipeline.PipelineDataset:
-    """Returns the digits with ``inputs`` float32 in [-1, 1], ``[8, 8, 1]``, and ``label`` int32.
+    """Returns the digits with ``inputs`` float32 in [-1, 1], ``[s, s, 1]``, and ``label`` int32.
 
     Args:
       reading: how they are read.
       augment: ``"affine"`` turns, scales and shifts training images a little at random,
         ``"none"`` leaves them as they are.
-      one_hot: whether ``label`` is float32 ``[10]``, in every split, which mixup and CutMix need.
+      one_hot: whether ``label`` is float32 ``[k]``, in every split, which mixup and CutMix need.
+      classes: which digits there are; labels are places in it.
+      image_size: side ``s`` of the images in pixels, to which they are enlarged bilinearly.
 
     Raises:
-      ValueError: if ``augment`` is another word.
+      ValueError: if ``augment`` is another word, a class is no digit or there twice, or images
+        would be smaller.
     """
     if augment not in ("none", "affine"):
         raise ValueError(f"augment must be 'none' or 'affine', got {augment!r}.")
+    if not classes or len(set(classes)) < len(classes) or not set(classes) <= set(range(10)):
+        raise ValueError(f"classes must be different digits from 0 to 9, got {classes}.")
+    if image_size < 8:
+        raise ValueError(f"image_size must be at least 8, got {image_size}.")
     builder = tfds_source.prepare("digits", data_dir=reading.data_dir)
     sources = {
-        split: _in_memory(tfds_source.open_lazily(builder, split, encoded=["image"]))
+        split: _in_memory(
+            tfds_source.open_lazily(builder, split, encoded=["image"]), list(classes), image_size
+        )
         for split in _SPLITS
     }
     info = DatasetInfo(
         name="digits",
-        input_shape=(8, 8, 1),
+        input_shape=(image_size, image_size, 1),
         input_dtype="float32",
-        num_classes=10,
-        label_names=tuple("0123456789"),
+        num_classes=len(classes),
+        label_names=tuple(map(str, classes)),
         num_examples={split: len(source) for split, source in sources.items()},
         targets="one_hot" if one_hot else "class_id",
     )
     transforms = [geometry.RandomAffine(fill=-1.0)] if augment == "affine" else []
-    finish = [OneHot(10)] if one_hot else []
+    finish = [OneHot(len(classes))] if one_hot else []
     return pipeline.PipelineDataset(
         reading, info, sources, train_transforms=transforms, finish=finish
     )

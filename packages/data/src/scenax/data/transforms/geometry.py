@@ -276,7 +276,8 @@ class ResizeSmallerSide:
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
         """Returns the example resized."""
         sides = image_size(example)
-        height, width = (round(side * self.size / min(sides)) for side in sides)
+        # Rounded down, as torchvision does it.
+        height, width = (side * self.size // min(sides) for side in sides)
         return resize(example, height, width, self.method)
 
 
@@ -316,7 +317,8 @@ class CentralCrop:
                 f"A central crop of {self.size} pixels needs an image at least as large, got "
                 f"{width}x{height}. Resize it first."
             )
-        left, top = (width - self.size) // 2, (height - self.size) // 2
+        # Halves to even, as torchvision does it.
+        left, top = round((width - self.size) / 2), round((height - self.size) / 2)
         return crop(example, left, top, self.size, self.size)
 
 
