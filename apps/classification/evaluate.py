@@ -54,7 +54,7 @@ def predict(
 
     @jax.jit
     def probabilities(state: TrainState, batch: dict) -> jax.Array:
-        outputs, _ = model.apply(state.variables, batch, train=False)
+        outputs, _ = model.apply(state.eval_variables, batch, train=False)
         return jax.nn.softmax(outputs.astype("float32"))
 
     labels, found, inputs = [], [], {}

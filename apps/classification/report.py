@@ -69,7 +69,7 @@ def write(
 def _summary(run: Run, end: Checkpoint, metrics: dict[str, float]) -> str:
     module = run.model.flax_model
     inputs = jax.ShapeDtypeStruct((1, *run.dataset.meta_data.input_shape), "float32")
-    count = flops.count_flops(module.apply, end.state.variables, inputs, train=False)
+    count = flops.count_flops(module.apply, end.state.eval_variables, inputs, train=False)
     rows: list[tuple[str, Any]] = [(f"test {name}", value) for name, value in metrics.items()]
     rows += [
         ("parameters", tree.parameter_count(end.state.params)),
@@ -118,7 +118,7 @@ def _attention(run: Run, end: Checkpoint, predictions: Predictions) -> str:
     assert isinstance(module, vit.VisionTransformer)
     count = min(EXAMPLES_SHOWN, len(predictions.labels))
     images = np.stack([predictions.inputs[i] for i in range(count)])
-    maps = jax.device_get(vit.attention_maps(module, end.state.variables, jnp.asarray(images)))
+    maps = jax.device_get(vit.attention_maps(module, end.state.eval_variables, jnp.asarray(images)))
     rows, columns = (side // module.size.patch_size for side in module.img_size)
     # What the pooled tokens see of the patches: the class token, or the mean of the patches.
     pooled = slice(0, 1) if module.global_pool == "token" else slice(1, None)

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from scenax.train import sharding
+from scenax.train import state as state_lib
 from scenax.train.checkpoints import Checkpoint, CheckpointError, Checkpoints, fingerprint
 
 # When Orbax fails to read one array, it leaves its tasks for the others without an owner.
@@ -55,6 +56,22 @@ def check_is(found, make_state, number):
 
     for a, b in zip(jax.tree.leaves(found.state), jax.tree.leaves(expected.state), strict=True):
         same(a, b)
+
+
+def test_a_moving_average_comes_back(tmp_path, toy, mesh):
+    start = state_lib.create_state(
+        toy.Linear(), OPTIMIZER, toy.batch_of(range(8)), seed=0, mesh=mesh, ema=True
+    )
+    average = jax.tree.map(lambda x: x + 1, start.ema)
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(Checkpoint(dataclasses.replace(start, ema=average), {}, 0.0))
+    found = checkpoints.restore_latest(like=start)
+    checkpoints.close()
+    assert found is not None
+    jax.tree.map(np.testing.assert_array_equal, found.state.ema, average)
+    without = dataclasses.replace(start, ema=None)
+    with pytest.raises(CheckpointError, match=r"ema/params/w: .*absent here"):
+        Checkpoints(tmp_path).restore_latest(like=without)
 
 
 def files_of(folder: pathlib.Path, step: int) -> list[pathlib.Path]:

@@ -124,3 +124,25 @@ def test_a_batch_transform_changes_the_batch_with_a_key_of_the_step(toy, mesh, m
     transformed(found, sharding.put_batch(batch, mesh))
     jax.effects_barrier()
     assert len(set(keys)) == 2
+
+
+def test_the_moving_average_is_of_what_was_and_is_what_is_evaluated(toy, mesh):
+    optimizer = optax.sgd(0.1)
+    state = state_lib.create_state(
+        toy.Linear(), optimizer, toy.batch_of(range(8)), seed=1, mesh=mesh, ema=True
+    )
+    train_step = step.make_train_step(toy.Linear(), optimizer, mesh, ema_decay=0.25)
+    wanted = np.asarray(state.params["w"], np.float64)
+    for t in range(6):
+        batch = sharding.put_batch(toy.batch_of(range(8 * t, 8 * t + 8)), mesh)
+        state, _ = train_step(state, batch)
+        decay = min(0.25, (1 + t) / (10 + t))  # Which is below 0.25 in the first two steps.
+        wanted = decay * wanted + (1 - decay) * np.asarray(state.params["w"], np.float64)
+    np.testing.assert_allclose(state.ema["params"]["w"], wanted, rtol=1e-5)
+    assert int(state.ema["stats"]["calls"]) == 6
+
+    eval_step = step.make_eval_step(toy.Linear(), mesh, "validation")
+    found = evaluate(eval_step, state, toy.Split(5, 8), mesh)["loss"]
+    (batch,) = toy.Split(5, 8)
+    outputs = batch["inputs"] @ wanted + float(state.ema["params"]["b"])
+    assert found == pytest.approx(np.square(outputs - batch["label"])[:5].mean(), rel=1e-4)

@@ -266,6 +266,19 @@ def test_orbax_checkpoints_give_the_last_steps_variables(run_folder, inner):
     assert np.asarray(got["params/head/bias"]) == 2.5
 
 
+@pytest.mark.parametrize("averaged", [False, True])
+def test_of_a_run_with_a_moving_average_it_is_this(tmp_path, averaged):
+    average = {"params": {"w": jnp.full(2, 5.0)}, "batch_stats": {"mean": jnp.full(2, 6.0)}}
+    arrays = checkpoint_of({"w": jnp.ones(2)}) | {"ema": average if averaged else None}
+    arrays["model_state"] = {"batch_stats": {"mean": jnp.zeros(2)}}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "tree", arrays)
+    stored = open_weights(tmp_path / "tree")
+    got = {path: np.asarray(array).tolist() for path, array in stored.items()}
+    wanted = ([5.0, 5.0], [6.0, 6.0]) if averaged else ([1.0, 1.0], [0.0, 0.0])
+    assert got == dict(zip(("params/w", "batch_stats/mean"), wanted, strict=True))
+
+
 def test_damaged_orbax_checkpoints_are_named(run_folder, tmp_path):
     tree = tmp_path / "tree"
     tree.mkdir()

@@ -121,6 +121,44 @@ def test_a_head_that_the_file_lacks_starts_fresh(state, variables, tmp_path):
     assert_same(got, {"params": {**variables["params"], "head": initial(make())["params"]["head"]}})
 
 
+@pytest.mark.parametrize("fresh", [["head.*"], ["blocks.1.mlp.fc2.*", "cls_token"]])
+def test_what_is_asked_for_starts_fresh(file, variables, fresh):
+    key = jax.random.key(5)
+    got = scenax.models.load_pretrained(make(), file, rng=key, fresh=fresh)
+    chance, paths = make().init(key, jnp.zeros((1, 32, 32, 3)), train=False), []
+    for (keys, leaf), stored, made in zip(
+        jax.tree_util.tree_leaves_with_path(got),
+        jax.tree.leaves(variables),
+        jax.tree.leaves(dict(chance)),
+        strict=True,
+    ):
+        path = "/".join(key.key for key in keys)
+        is_fresh = any(word in path for word in ("head/", "blocks_1/mlp/fc2", "cls_token"))
+        is_fresh &= ("head/" in path) == (fresh == ["head.*"])
+        np.testing.assert_allclose(leaf, made if is_fresh else stored, atol=1e-6, err_msg=path)
+        paths += [path] if is_fresh else []
+    assert len(paths) == (2 if fresh == ["head.*"] else 3)
+
+
+def test_what_shall_start_fresh_has_to_be_there(file):
+    with pytest.raises(ValueError, match=r"fresh: 'haed\.\*' fits no array of the model.*head"):
+        scenax.models.load_pretrained(make(), file, fresh=["haed.*"])
+
+
+def test_what_is_known_of_weights_is_told_without_reading_them(variables, tmp_path):
+    model = make()
+    assert scenax.models.pretrained_cfg(model)["mean"] == model.default_cfg["mean"]
+    tag = scenax.models.pretrained_cfg(make(), "vit_base_patch16_224.augreg_in21k")
+    assert (tag["num_classes"], tag["mean"]) == (21843, (0.5, 0.5, 0.5))
+    names = [f"class {i}" for i in range(5)]
+    scenax.models.save_pretrained(model, variables, tmp_path, label_names=names)
+    (tmp_path / "model.safetensors").write_bytes(b"not read")
+    cfg = scenax.models.pretrained_cfg(model, tmp_path)
+    assert (cfg["label_names"], cfg["num_classes"], cfg["input_size"]) == (names, 5, [3, 32, 32])
+    with pytest.raises(ValueError, match="2 label_names for 5 classes"):
+        scenax.models.save_pretrained(model, variables, tmp_path, label_names=["a", "b"])
+
+
 @pytest.mark.parametrize(
     "options", [{"num_classes": 0}, {"features_only": True, "out_indices": (0,)}]
 )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from scenax.models.base_models.regression import RegressionModel as RegressionModel
     from scenax.models.base_models.segmentation import SegmentationModel as SegmentationModel
     from scenax.models.pretrained.load import load_pretrained as load_pretrained
+    from scenax.models.pretrained.load import pretrained_cfg as pretrained_cfg
     from scenax.models.pretrained.save import save_pretrained as save_pretrained
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "get_model_cls",
     "list_models",
     "load_pretrained",
+    "pretrained_cfg",
     "register_model",
     "save_pretrained",
 ]
@@ -56,6 +58,7 @@ _LAZY = {
     "RegressionModel": "base_models.regression",
     "SegmentationModel": "base_models.segmentation",
     "load_pretrained": "pretrained.load",
+    "pretrained_cfg": "pretrained.load",
     "save_pretrained": "pretrained.save",
 }
 

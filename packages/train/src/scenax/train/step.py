@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
@@ -27,6 +28,7 @@ def make_train_step(
     mesh: Mesh,
     *,
     batch_transform: BatchTransform | None = None,
+    ema_decay: float = 0.9999,
 ) -> TrainStep:
     """Returns the compiled function from state and batch to the next state and metrics.
 
@@ -34,7 +36,9 @@ def make_train_step(
     given is used up (its buffers are donated). To the model's metrics it adds ``grad_norm`` before
     any clipping, and ``param_norm`` after the update, which is finite only if the state is sound.
     ``batch_transform`` (mixup, for instance) changes the batch on the devices first; it draws from
-    the key that it is given, which is another one in every step.
+    the key that it is given, which is another one in every step. If the state has a moving average,
+    step t (from 0) keeps ``min(ema_decay, (1 + t) / (10 + t))`` of it, as TensorFlow's
+    ``ExponentialMovingAverage`` does, so that the beginning is soon forgotten.
     """
     metrics_fn = model.get_metrics_fn("train")
 
@@ -58,7 +62,13 @@ def make_train_step(
             "grad_norm": (optax.tree.norm(grads), 1.0),
             "param_norm": (optax.tree.norm(params), 1.0),
         }
-        return TrainState(state.step + 1, params, opt_state, model_state, state.rng), metrics
+        ema = state.ema
+        if ema is not None:
+            t = state.step.astype(jnp.float32)
+            ema = _averaged(
+                ema, {"params": params, **model_state}, jnp.minimum(ema_decay, (1 + t) / (10 + t))
+            )
+        return TrainState(state.step + 1, params, opt_state, model_state, state.rng, ema), metrics
 
     return jax.jit(train_step, donate_argnums=0, out_shardings=sharding.replicated(mesh))
 
@@ -68,7 +78,19 @@ def make_eval_step(model: Model, mesh: Mesh, split: Split) -> EvalStep:
     metrics_fn = model.get_metrics_fn(split)
 
     def eval_step(state: TrainState, batch: Batch) -> MetricSums:
-        outputs, _ = model.apply(state.variables, batch, train=False)
+        outputs, _ = model.apply(state.eval_variables, batch, train=False)
         return metrics_fn(outputs, batch)
 
     return jax.jit(eval_step, out_shardings=sharding.replicated(mesh))
+
+
+def _averaged(old: PyTree, new: PyTree, decay: jax.Array) -> PyTree:
+    """A step of a moving average; counters and other whole numbers are the new ones."""
+
+    def average(old: jax.Array, new: jax.Array) -> jax.Array:
+        if not jnp.issubdtype(new.dtype, jnp.floating):
+            return new
+        kept = decay.astype(new.dtype)
+        return kept * old + (1 - kept) * new
+
+    return jax.tree.map(average, old, new)

@@ -1,5 +1,6 @@
 """Published weights, or a file of them, as a model's variables."""
 
+import fnmatch
 import functools
 import json
 import logging
@@ -37,6 +38,7 @@ def load_pretrained(
     rng: jax.Array | None = None,
     sharding: Sharding | None = None,
     input_shape: Sequence[int] | None = None,
+    fresh: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Returns a model's variables with published weights, or those of a file.
 
@@ -68,13 +70,15 @@ def load_pretrained(
         ``"params/head/kernel"``. A process reads only what its own devices hold. None for the
         default device.
       input_shape: of one example, ``(h, w, c)``; only for a model that does not say.
+      fresh: wildcards of timm's names, such as ``"head.*"``, of what starts fresh in any case.
 
     Raises:
       FileNotFoundError: if there is no such file.
       RegistryError: if there are no weights of that name; the message has the closest ones.
       WeightsError: if the file cannot be read, or must not be; see there.
       HubError: if the Hub cannot be reached, or lacks the weights.
-      ValueError: if arrays are missing, left over or of another shape; the message has them all.
+      ValueError: if arrays are missing, left over or of another shape (the message has them all),
+        or a wildcard of ``fresh`` fits nothing.
     """
     shape = input_shape_of(model) if input_shape is None else tuple(input_shape)
     if shape is None:
@@ -82,12 +86,13 @@ def load_pretrained(
             f"This {type(model).__name__} does not say for which images it is. Pass input_shape="
             "(height, width, channels)."
         )
-    path, cfg = _find(source, model)
+    fetch, cfg = _find(source, model)
     wanted = abstract_variables(model, shape)
+    dropped = _fitting(fresh, [name_of(path, len(x.shape))[0] for path, x in wanted.items()])
     heads = cfg.get("classifier") or ()
     heads = [heads] if isinstance(heads, str) else list(heads)
-    arrays = in_timm_layout(open_weights(path), wanted, *heads[:1])
-    dropped = _other_heads(arrays, model, heads, cfg)
+    arrays = in_timm_layout(open_weights(fetch()), wanted, *heads[:1])
+    dropped += _other_heads(arrays, model, heads, cfg)
     arrays = fitted({n: a for n, a in arrays.items() if n not in dropped}, model, wanted, cfg)
     ignore = _unneeded(model, wanted, shape)
     places = assign(arrays, wanted, type(model).__name__, ignore=ignore, fresh=dropped)
@@ -108,8 +113,26 @@ def load_pretrained(
     return traverse_util.unflatten_dict({path: variables[path] for path in wanted}, sep="/")
 
 
-def _find(source: Any, model: nn.Module) -> tuple[pathlib.Path, Mapping[str, Any]]:
-    """Returns the file, or folder of Orbax, and what is known of the weights in it."""
+def pretrained_cfg(model: nn.Module, source: str | pathlib.Path | None = None) -> dict[str, Any]:
+    """Returns what is known of weights, above all how images have to look for them.
+
+    That is the model's ``default_cfg`` with what the weights' ``config.json``, or the table of
+    published ones, says instead, and ``label_names`` if the file has them. The weights themselves
+    are not read.
+
+    Args:
+      model: from ``create_model``.
+      source: as for ``load_pretrained``.
+
+    Raises:
+      FileNotFoundError, RegistryError, WeightsError, HubError, ValueError: as ``load_pretrained``.
+    """
+    _, cfg = _find(source, model)
+    return {**(getattr(model, "default_cfg", None) or {}), **cfg}
+
+
+def _find(source: Any, model: nn.Module) -> tuple[Callable[[], pathlib.Path], Mapping[str, Any]]:
+    """Returns what gives the file, or folder of Orbax, and what is known of the weights in it."""
     own = getattr(model, "default_cfg", None) or {}
     guess = {key: own[key] for key in ("classifier", "first_conv") if key in own}
     if source is None:
@@ -122,13 +145,15 @@ def _find(source: Any, model: nn.Module) -> tuple[pathlib.Path, Mapping[str, Any
     name = str(source)
     if name.startswith(SOURCES[0]):
         repository = name.removeprefix(SOURCES[0])
-        weights, config = hub.fetch(repository), hub.fetch_config(repository)
-        return weights, guess if config is None else _config(config)
+        config = hub.fetch_config(repository)
+        cfg = guess if config is None else _config(config)
+        return functools.partial(hub.fetch, repository), cfg
     path = pathlib.Path(name.removeprefix(SOURCES[1])).expanduser()
     architecture, _, tag = name.partition(".")
     published = tag in ("", *_weights.tags(architecture)) and _registry.is_model(architecture)
     if path.exists() and not (published and isinstance(source, str)):
-        return _local(path, guess, model)
+        path, cfg = _local(path, guess, model)
+        return lambda: path, cfg
     if not _registry.is_model(architecture):
         known = _registry.list_models(pretrained=True)
         message = f"There is no file, no folder and no model {name!r}. {did_you_mean(name, known)}"
@@ -142,7 +167,7 @@ def _find(source: Any, model: nn.Module) -> tuple[pathlib.Path, Mapping[str, Any
         raise WeightsError(
             f"The weights of {name} are not on the Hub: download {card['url']} and load the file."
         )
-    return hub.fetch(card["hf_hub_id"]), card
+    return functools.partial(hub.fetch, card["hf_hub_id"]), card
 
 
 def _local(
@@ -170,7 +195,7 @@ def _config(path: pathlib.Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text("utf-8"))
         cfg = dict(config.get("pretrained_cfg", config))
-        return cfg | ({"num_classes": config["num_classes"]} if "num_classes" in config else {})
+        return cfg | {key: config[key] for key in ("num_classes", "label_names") if key in config}
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{path} is no config.json of timm's: {error}.") from error
 
@@ -186,6 +211,15 @@ def _other_heads(
     if model.num_classes == classes:
         return []
     return [f"{head}.{leaf}" for head in heads for leaf in ("weight", "bias")]
+
+
+def _fitting(patterns: Sequence[str], names: Sequence[str]) -> list[str]:
+    for pattern in patterns:
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(
+                f"fresh: {pattern!r} fits no array of the model. {did_you_mean(pattern, names)}"
+            )
+    return [name for name in names if any(fnmatch.fnmatchcase(name, p) for p in patterns)]
 
 
 def _unneeded(model: Any, wanted: Mapping[str, Any], shape: Sequence[int]) -> list[str]:

@@ -17,6 +17,8 @@ NOT_WEIGHTS = ("step", "opt_state", "rng")
 def open_orbax(folder: pathlib.Path) -> dict[str, Stored]:
     """Returns the arrays of variables by their path, such as ``"params/head/kernel"``.
 
+    Of a run that kept a moving average of them, this.
+
     Args:
       folder: a checkpoint, or one that holds checkpoints by step, of which the last is taken.
 
@@ -33,12 +35,14 @@ def open_orbax(folder: pathlib.Path) -> dict[str, Stored]:
     except Exception as error:  # Damage shows as any error of any layer below.
         raise _damaged(tree, error) from error
     metadata = getattr(metadata, "tree", metadata)
+    # A moving average is what was evaluated; without one its place is empty.
+    averaged = bool(jax.tree.leaves(metadata.get("ema")))
     arrays = {}
     for keys, leaf in jax.tree_util.tree_leaves_with_path(metadata):
         names = [str(getattr(key, "key", getattr(key, "idx", ""))) for key in keys]
-        if names[0] in NOT_WEIGHTS:
+        if names[0] in NOT_WEIGHTS or (names[0] == "ema") != averaged:
             continue
-        collection = names[1:] if names[0] == "model_state" else names
+        collection = names[1:] if names[0] in ("model_state", "ema") else names
         arrays["/".join(collection)] = _orbax_leaf(ocp, tree, names, leaf)
     return arrays
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flax import linen as nn
@@ -31,7 +31,11 @@ KEPT = (
 
 
 def save_pretrained(
-    model: nn.Module, variables: Mapping[str, Any], folder: str | pathlib.Path
+    model: nn.Module,
+    variables: Mapping[str, Any],
+    folder: str | pathlib.Path,
+    *,
+    label_names: Sequence[str] = (),
 ) -> None:
     """Writes variables to a folder in timm's layout: ``model.safetensors`` and ``config.json``.
 
@@ -52,12 +56,20 @@ def save_pretrained(
       model: of the zoo.
       variables: all of them, as of ``model.init``; of any dtype, which is kept.
       folder: made if it is not there; the two files are replaced.
+      label_names: what the classes are called, which timm keeps there too.
 
     Raises:
-      ValueError: if the variables are not the model's, or the model is not of the zoo.
+      ValueError: if the variables are not the model's, the model is not of the zoo, or there are
+        not as many names as classes.
       OSError: if the files cannot be written.
     """
     config = config_of(model)
+    if label_names:
+        if len(label_names) != config["num_classes"]:
+            raise ValueError(
+                f"There are {len(label_names)} label_names for {config['num_classes']} classes."
+            )
+        config["label_names"] = list(label_names)
     state = to_timm(variables, model)
     folder = pathlib.Path(folder).expanduser()
     folder.mkdir(parents=True, exist_ok=True)
