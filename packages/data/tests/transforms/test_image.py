@@ -402,13 +402,13 @@ def test_of_a_mapping_only_what_has_8_bits_is_normalized():
 @pytest.mark.parametrize(
     ("normalize", "message"),
     [
-        (Normalize(MEAN, STD), "3 means, and the images have 1 channels"),
-        (Normalize((0.5,), STD), "3 standard deviations, and the images have 1 channels"),
+        (Normalize(MEAN, STD), "3 means, and the images have 4 channels"),
+        (Normalize((0.5,), STD), "3 standard deviations, and the images have 4 channels"),
     ],
 )
 def test_another_number_of_channels_is_an_error(normalize, message):
     with pytest.raises(ValueError, match=message):
-        normalize({"inputs": np.zeros((6, 5, 1), np.uint8)}, generator())
+        normalize({"inputs": np.zeros((6, 5, 4), np.uint8)}, generator())
 
 
 # Colours.

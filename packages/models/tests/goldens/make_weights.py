@@ -12,6 +12,8 @@ import sys
 
 FOLDER = pathlib.Path(__file__).parent
 SOURCE = FOLDER.parents[1] / "src" / "scenax" / "models"
+TIMM, RELEASED = "1.0.31", "2026-11-03"
+"""Version, and when it came to PyPI."""
 IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 SWIN_MLP = "https://github.com/SwinTransformer/storage/releases/download/v1.0.5"
 OTHERS = {
@@ -119,11 +121,13 @@ def main(results: str) -> None:
     runpy.run_path(str(FOLDER / "make.py"))["declare_operators"]()
     import timm
 
+    if timm.__version__ != TIMM:
+        raise SystemExit(f"This is timm {timm.__version__}: set TIMM and RELEASED to its own.")
     with open(results, encoding="utf-8") as file:
         of_tag = {row["model"]: row for row in csv.DictReader(file)}
     names = sorted(runpy.run_path(str(SOURCE / "_catalog.py"))["families"]())
     with open(SOURCE / "weights.csv", "w", encoding="utf-8", newline="") as file:
-        file.write(f"# Published weights by architecture and tag, as timm {timm.__version__} and ")
+        file.write(f"# Published weights by architecture and tag, as timm {TIMM} ({RELEASED}) and ")
         file.write("its results-imagenet.csv have them.\n")
         table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         table.writeheader()

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+import tracemalloc
 import zipfile
 
 import jax.numpy as jnp
@@ -100,6 +101,75 @@ def test_axes_in_another_order():
     np.testing.assert_array_equal(part, x.transpose(2, 3, 1, 0)[1:3, :, 2:3, :4])
     computed = Stored.computed((5, 4, 3, 2), np.float32, lambda: x).transpose((3, 0, 1, 2))
     np.testing.assert_array_equal(np.asarray(computed), x.transpose(3, 0, 1, 2))
+
+
+def sharded(folder, **files):
+    """As transformers writes a large model."""
+    for name, arrays in files.items():
+        (folder / f"{name}.safetensors").write_bytes(safetensors_bytes(arrays))
+    places = {n: f"{name}.safetensors" for name, arrays in files.items() for n in arrays}
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+    return index
+
+
+def test_an_index_leads_to_arrays_in_many_files(tmp_path):
+    wanted = {"module.a": array(np.float32, 4), "b": array(np.float32, 3)}
+    path = sharded(tmp_path, one={"module.a": wanted["module.a"]}, two={"b": wanted["b"]})
+    got = open_weights(path)
+    assert list(got) == ["a", "b"]
+    np.testing.assert_array_equal(np.asarray(got["a"]), wanted["module.a"])
+    np.testing.assert_array_equal(got["b"][slice(1, 3),], wanted["b"][1:])
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../x.safetensors", "/x.safetensors", "y/../../x.safetensors", "..\\x.safetensors", "..", ""],
+)
+def test_an_index_leads_to_no_other_folder(file, tmp_path):
+    folder = tmp_path / "y"
+    folder.mkdir()
+    sharded(tmp_path, x={"a": array(np.float32, 4)})
+    path = folder / "model.safetensors.index.json"
+    path.write_text(json.dumps({"weight_map": {"a": file}}))
+    with pytest.raises(WeightsError, match=r"index.json names files that are not in its own fold"):
+        open_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        ("{", "get it again"),
+        ("[]", "get it again"),
+        ('{"weight_map": ["a"]}', "get it again"),
+        ('{"weight_map": {"a": 3}}', "get it again"),
+        ('{"weight_map": {"a": "none.safetensors"}}', "none.safetensors cannot be read"),
+        ('{"weight_map": {"c": "x.safetensors"}}', "index.json cannot be read as .json: 'c'"),
+    ],
+)
+def test_a_damaged_index_is_named(index, message, tmp_path):
+    path = sharded(tmp_path, x={"a": array(np.float32, 4)})
+    path.write_text(index)
+    with pytest.raises(WeightsError, match=message):
+        open_weights(path)
+
+
+def test_of_an_npz_only_a_part_is_read_if_that_can_be(tmp_path):
+    rows, columns = np.zeros((64, 300, 100), np.float32), np.zeros((30, 2), order="F")
+    for each in (rows, columns):
+        each[3:5] = RNG.normal(size=each[3:5].shape)
+    halves = rows.astype(ml_dtypes.bfloat16)
+    np.savez(path := tmp_path / "x.npz", rows=rows, columns=columns, halves=halves)
+    got = open_weights(path)
+    tracemalloc.start()
+    part = got["rows"][slice(3, 5), slice(1, 7), slice(None)]
+    half = got["halves"][slice(3, 5), slice(1, 7), slice(None)]
+    assert tracemalloc.get_traced_memory()[1] < rows.nbytes / 8
+    tracemalloc.stop()
+    assert type(part) is np.ndarray
+    np.testing.assert_array_equal(part, rows[3:5, 1:7])
+    np.testing.assert_array_equal(half, halves[3:5, 1:7])
+    np.testing.assert_array_equal(got["columns"][slice(3, 5), slice(None)], columns[3:5])
 
 
 def damaged(whole):

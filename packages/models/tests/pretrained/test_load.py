@@ -89,6 +89,16 @@ def test_npz_of_timms_names_and_of_paths(state, variables, tmp_path):
     assert_same(scenax.models.load_pretrained(make(), tmp_path / "paths.npz"), variables)
 
 
+def test_a_folder_of_many_files_with_an_index(state, variables, tmp_path):
+    places = {name: f"model-{len(name) % 2}.safetensors" for name in state}
+    for file in set(places.values()):
+        save_file({n: x for n, x in state.items() if places[n] == file}, tmp_path / file)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    assert_same(scenax.models.load_pretrained(make(), tmp_path), variables)
+    assert_same(scenax.models.load_pretrained(make(), index), variables)
+
+
 def test_a_training_checkpoint_gives_its_variables_for_other_images_too(variables, tmp_path):
     folder = tmp_path / "checkpoints"
     kept = {"step": 3, "params": variables["params"], "model_state": {}, "opt_state": (1,)}

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from scenax.models.base_models.regression import RegressionModel as RegressionModel
     from scenax.models.base_models.segmentation import SegmentationModel as SegmentationModel
     from scenax.models.pretrained.load import load_pretrained as load_pretrained
-    from scenax.models.pretrained.load import pretrained_cfg as pretrained_cfg
     from scenax.models.pretrained.save import save_pretrained as save_pretrained
+    from scenax.models.pretrained.sources import pretrained_cfg as pretrained_cfg
+    from scenax.models.pretrained.sources import pretrained_model as pretrained_model
 
 __all__ = [
     "BaseModel",
@@ -43,6 +44,7 @@ __all__ = [
     "list_models",
     "load_pretrained",
     "pretrained_cfg",
+    "pretrained_model",
     "register_model",
     "save_pretrained",
 ]
@@ -58,7 +60,8 @@ _LAZY = {
     "RegressionModel": "base_models.regression",
     "SegmentationModel": "base_models.segmentation",
     "load_pretrained": "pretrained.load",
-    "pretrained_cfg": "pretrained.load",
+    "pretrained_cfg": "pretrained.sources",
+    "pretrained_model": "pretrained.sources",
     "save_pretrained": "pretrained.save",
 }
 

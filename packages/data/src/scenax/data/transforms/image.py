@@ -152,9 +152,9 @@ class DecodeImage:
 class Normalize:
     """Makes uint8 ``inputs`` float32: (x / 255 - mean) / std. By default from -1 to 1.
 
-    ``mean`` and ``std`` are of the channels, or one for all. Of inputs that are a mapping, those
-    that are uint8. The pipeline does it by itself when it makes a batch; in a list of transforms it
-    stands before those that want normalized images.
+    ``mean`` and ``std`` are of the channels, or one for all; grey images have the averages of more.
+    Of inputs that are a mapping, those that are uint8. The pipeline does it by itself when it makes
+    a batch; in a list of transforms it stands before those that want normalized images.
     """
 
     mean: Sequence[float] = (0.5,)
@@ -176,11 +176,14 @@ class Normalize:
         """
         *lead, width, channels = images[0].shape
         for noun, values in (("means", self.mean), ("standard deviations", self.std)):
-            if len(values) not in (1, channels):
+            if channels > 1 and len(values) not in (1, channels):
                 raise ValueError(
                     f"Normalize has {len(values)} {noun}, and the images have {channels} channels."
                 )
-        mean, std = (np.broadcast_to(values, channels) for values in (self.mean, self.std))
+        mean, std = (
+            np.broadcast_to(values if channels > 1 else np.mean(values), channels)
+            for values in (self.mean, self.std)
+        )
         # A row at a time: numpy is slow where the last axis is as short as the channels.
         factor = np.tile(1 / (255 * std), width).astype(np.float32)
         offset = np.tile(-mean / std, width).astype(np.float32)

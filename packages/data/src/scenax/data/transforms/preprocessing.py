@@ -11,7 +11,7 @@
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from scenax.data.examples import Transform
@@ -43,16 +43,6 @@ def evaluation(cfg: Mapping[str, Any], image_size: int | None = None) -> list[Tr
     return [ways[cfg["crop_mode"]], geometry.CentralCrop(size)]
 
 
-def normalization(cfg: Mapping[str, Any], channels: int) -> Normalize:
-    """Returns what the weights' mean and standard deviation make of pixels.
-
-    For images of another number of channels than the weights had, the means of both, as timm does.
-    """
-    mean, std = cfg["mean"], cfg["std"]
-    if len(mean) not in (1, channels):
-        mean, std = (_average(mean),), (_average(std),)
-    return Normalize(tuple(mean), tuple(std))
-
-
-def _average(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
+def normalization(cfg: Mapping[str, Any]) -> Normalize:
+    """Returns what the weights' mean and standard deviation make of pixels."""
+    return Normalize(tuple(cfg["mean"]), tuple(cfg["std"]))

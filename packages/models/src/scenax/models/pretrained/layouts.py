@@ -1,8 +1,9 @@
 """State dicts as authors publish them, under the names that timm gives their arrays.
 
-The image towers of OpenAI's CLIP and of OpenCLIP, DINOv2's release, Swin Transformers' release, and
-paths of variables as Orbax has them here. Nothing is read: arrays are renamed, and changed when
-they are asked for. Each was compared with what timm 1.0.31 makes of the same arrays.
+The image towers of OpenAI's CLIP and of OpenCLIP, DINOv2's release, Swin Transformers' release,
+paths of variables as Orbax has them here, and Google's of ``vision_transformer.py``. Nothing is
+read: arrays are renamed, and changed when they are asked for. Each was compared with what timm
+1.0.31 makes of the same arrays.
 """
 
 import re
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scenax.models.pretrained import vision_transformer
 from scenax.models.pretrained.stored import Stored
 from scenax.models.pretrained.timm import name_of
 
@@ -52,6 +54,8 @@ def in_timm_layout(
     if 2 * sum(path in arrays for path in wanted) > len(wanted):
         places = {path: name_of(path, array.ndim) for path, array in arrays.items()}
         return {name: arrays[path].transpose(axes) for path, (name, axes) in places.items()}
+    if (prefix := vision_transformer.prefix_of(arrays)) is not None:
+        return vision_transformer.state_dict(arrays, prefix, classifier)
     if "visual.class_embedding" in arrays:
         return _clip(arrays, classifier)
     if any(name.startswith(TRUNK) for name in arrays):

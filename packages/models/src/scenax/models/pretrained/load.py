@@ -2,7 +2,6 @@
 
 import fnmatch
 import functools
-import json
 import logging
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -14,21 +13,17 @@ import numpy as np
 from flax import linen as nn
 from flax import traverse_util
 
-from scenax.common.registry import RegistryError, did_you_mean
-from scenax.models import _registry, _weights
-from scenax.models.pretrained import hub
+from scenax.common.registry import did_you_mean
 from scenax.models.pretrained.files import open_weights
 from scenax.models.pretrained.fit import fitted
 from scenax.models.pretrained.layouts import in_timm_layout
-from scenax.models.pretrained.stored import Stored, WeightsError
+from scenax.models.pretrained.sources import find
+from scenax.models.pretrained.stored import Stored
 from scenax.models.pretrained.timm import abstract_variables, assign, input_shape_of, name_of
 
 _logger = logging.getLogger(__name__)
 
 Sharding = jax.sharding.Sharding | Callable[[str], jax.sharding.Sharding]
-
-SOURCES = ("hf-hub:", "local-dir:")
-"""timm's prefixes of a repository of the Hub, and of a folder."""
 
 
 def load_pretrained(
@@ -86,7 +81,7 @@ def load_pretrained(
             f"This {type(model).__name__} does not say for which images it is. Pass input_shape="
             "(height, width, channels)."
         )
-    fetch, cfg = _find(source, model)
+    fetch, cfg = find(source, model)
     wanted = abstract_variables(model, shape)
     dropped = _fitting(fresh, [name_of(path, len(x.shape))[0] for path, x in wanted.items()])
     heads = cfg.get("classifier") or ()
@@ -111,93 +106,6 @@ def load_pretrained(
         key = jax.random.key(0) if rng is None else rng
         variables |= _fresh(model, shape, key, {path: where(path) for path in missing})
     return traverse_util.unflatten_dict({path: variables[path] for path in wanted}, sep="/")
-
-
-def pretrained_cfg(model: nn.Module, source: str | pathlib.Path | None = None) -> dict[str, Any]:
-    """Returns what is known of weights, above all how images have to look for them.
-
-    That is the model's ``default_cfg`` with what the weights' ``config.json``, or the table of
-    published ones, says instead, and ``label_names`` if the file has them. The weights themselves
-    are not read.
-
-    Args:
-      model: from ``create_model``.
-      source: as for ``load_pretrained``.
-
-    Raises:
-      FileNotFoundError, RegistryError, WeightsError, HubError, ValueError: as ``load_pretrained``.
-    """
-    _, cfg = _find(source, model)
-    return {**(getattr(model, "default_cfg", None) or {}), **cfg}
-
-
-def _find(source: Any, model: nn.Module) -> tuple[Callable[[], pathlib.Path], Mapping[str, Any]]:
-    """Returns what gives the file, or folder of Orbax, and what is known of the weights in it."""
-    own = getattr(model, "default_cfg", None) or {}
-    guess = {key: own[key] for key in ("classifier", "first_conv") if key in own}
-    if source is None:
-        if "architecture" not in own:
-            raise ValueError(
-                f"This {type(model).__name__} has no published weights. Say a source, such as a "
-                "file."
-            )
-        source = own["architecture"] + (f".{own['tag']}" if own["tag"] in own["tags"] else "")
-    name = str(source)
-    if name.startswith(SOURCES[0]):
-        repository = name.removeprefix(SOURCES[0])
-        config = hub.fetch_config(repository)
-        cfg = guess if config is None else _config(config)
-        return functools.partial(hub.fetch, repository), cfg
-    path = pathlib.Path(name.removeprefix(SOURCES[1])).expanduser()
-    architecture, _, tag = name.partition(".")
-    published = tag in ("", *_weights.tags(architecture)) and _registry.is_model(architecture)
-    if path.exists() and not (published and isinstance(source, str)):
-        path, cfg = _local(path, guess, model)
-        return lambda: path, cfg
-    if not _registry.is_model(architecture):
-        known = _registry.list_models(pretrained=True)
-        message = f"There is no file, no folder and no model {name!r}. {did_you_mean(name, known)}"
-        if "/" in name or path.suffix in (".safetensors", ".npz", ".pth", ".pt", ".bin"):
-            raise FileNotFoundError(f"{message} A repository of the Hub is 'hf-hub:OWNER/NAME'.")
-        raise RegistryError(message)
-    if not _weights.tags(architecture):
-        raise RegistryError(f"No weights of {architecture} are published. Say a file of your own.")
-    card = _weights.card(architecture, tag)
-    if card["hf_hub_id"] is None:
-        raise WeightsError(
-            f"The weights of {name} are not on the Hub: download {card['url']} and load the file."
-        )
-    return functools.partial(hub.fetch, card["hf_hub_id"]), card
-
-
-def _local(
-    path: pathlib.Path, guess: Mapping[str, Any], model: nn.Module
-) -> tuple[pathlib.Path, Mapping[str, Any]]:
-    folder = path if path.is_dir() else path.parent
-    names = [name for name in hub.FILES if (folder / name).is_file()]
-    config = folder / "config.json"
-    if path.is_file() and path.name not in names:
-        config = None  # Of something else that lies there.
-    if path.is_dir():
-        alone = list(folder.glob("*.safetensors"))
-        path = folder / names[0] if names else alone[0] if len(alone) == 1 else folder
-    if path.is_dir():  # A checkpoint of ours, of this very model if the shapes are the same.
-        return path, {**guess, "input_size": (0, *getattr(model, "img_size", (0, 0)))}
-    return path, _config(config) if config and config.is_file() else guess
-
-
-def _config(path: pathlib.Path) -> dict[str, Any]:
-    """Returns the ``default_cfg`` in a ``config.json`` of timm's.
-
-    Raises:
-      WeightsError: if it cannot be read.
-    """
-    try:
-        config = json.loads(path.read_text("utf-8"))
-        cfg = dict(config.get("pretrained_cfg", config))
-        return cfg | {key: config[key] for key in ("num_classes", "label_names") if key in config}
-    except (ValueError, TypeError, AttributeError) as error:
-        raise WeightsError(f"{path} is no config.json of timm's: {error}.") from error
 
 
 def _other_heads(
