@@ -1,5 +1,6 @@
 """What the pages say can be followed."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -32,7 +33,7 @@ def test_sessions_and_files_that_are_named_exist(page):
     text, nox = page.read_text(), (ROOT / "noxfile.py").read_text()
     for session in re.findall(r"nox -s \"?([a-z_]+)", text):
         assert f"def {session}(" in nox, f"{page} names the session {session}"
-    for path in re.findall(r"apps/classification/[\w/]+\.py", text):
+    for path in re.findall(r"apps/(?!mine)\w+/[\w/]+\.py", text):
         assert (ROOT / path).exists(), f"{page} names {path}"
 
 
@@ -40,3 +41,26 @@ def test_the_readmes_snippet_runs():
     (snippet,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     program = snippet + "\nassert logits.shape == (1, 10)\nassert len(backbone.feature_info) == 2"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_the_example_with_a_head_of_ones_own_runs(tmp_path):
+    """On weights of chance, in a folder of their own."""
+    program = f"""
+import jax, jax.numpy as jnp, scenax.models
+model = scenax.models.create_model("test_vit", img_size=16, patch_size=8)
+variables = model.init(jax.random.key(0), jnp.zeros((1, 16, 16, 3)), train=False)
+scenax.models.save_pretrained(model, variables, {str(tmp_path)!r})
+"""
+    subprocess.run([sys.executable, "-c", program], check=True)
+    example = str(ROOT / "docs" / "examples" / "own_head.py")
+    environment = os.environ | {"XLA_FLAGS": "", "TFDS_DATA_DIR": str(tmp_path / "data")}
+    ran = subprocess.run(
+        [sys.executable, example, str(tmp_path), "100"],
+        check=True,
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
+    features, share = re.fullmatch(r"(\d+) features, top-1 ([\d.]+)\n", ran.stdout).groups()
+    assert features == "64"
+    assert float(share) > 0.4  # Of ten classes; the backbone knows nothing.

@@ -14,7 +14,7 @@ from scenax.train import loop, workdir
 from scenax.train.checkpoints import CheckpointError
 from scenax.train.interrupts import TrainingInterrupted
 
-from . import report
+from . import pretrained, report
 from .config import Config
 from .train import make_run, train
 
@@ -42,7 +42,8 @@ def parse_arguments(arguments: Sequence[str]) -> tuple[argparse.Namespace, Confi
     )
     flags, rest = parser.parse_known_args(arguments)
     overrides = config_lib.parse_overrides(rest)
-    return flags, config_lib.resolve(Config, config_lib.load(flags.config), overrides)
+    config = config_lib.resolve(Config, config_lib.load(flags.config), overrides)
+    return flags, pretrained.complete(config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -17,6 +16,7 @@ from scenax.models.architectures import vit
 from scenax.train import workdir, writers
 from scenax.train.checkpoints import Checkpoint
 
+from . import attention
 from .evaluate import Predictions, predict
 from .train import Run
 
@@ -118,11 +118,7 @@ def _attention(run: Run, end: Checkpoint, predictions: Predictions) -> str:
     assert isinstance(module, vit.VisionTransformer)
     count = min(EXAMPLES_SHOWN, len(predictions.labels))
     images = np.stack([predictions.inputs[i] for i in range(count)])
-    maps = jax.device_get(vit.attention_maps(module, end.state.eval_variables, jnp.asarray(images)))
-    rows, columns = (side // module.size.patch_size for side in module.img_size)
-    # What the pooled tokens see of the patches: the class token, or the mean of the patches.
-    pooled = slice(0, 1) if module.global_pool == "token" else slice(1, None)
-    seen = maps[:, -1, :, pooled, 1:].mean(axis=3).reshape(len(images), -1, rows, columns)
+    seen = attention.last_block(module, end.state.eval_variables, images)
     pictures, titles = [], []
     for image, heads, label in zip(
         _pictures(images), seen, predictions.labels[:count], strict=True

@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from typing import cast
+from typing import Any, cast
 
 import jax
 import optax
@@ -18,6 +18,7 @@ from scenax.train.checkpoints import Checkpoint, Checkpoints
 from scenax.train.evaluate import evaluate
 from scenax.train.progress import Progress
 
+from . import pretrained
 from .config import Config
 
 
@@ -85,8 +86,12 @@ def make_run(config: Config, folder: pathlib.Path, data_dir: str | None) -> Run:
     mix = config.batch_transform
     batch_transform = None if mix is None else cast(step.BatchTransform, from_plain([mix])[0])
     example = next(dataset.train_iter)
-    start = state.create_state(model, optimizer, example, seed=config.seed, mesh=mesh)
     checkpoints = Checkpoints(folder / workdir.CHECKPOINTS_NAME, keep=config.keep_checkpoints)
+    placing: Any = {"seed": config.seed, "mesh": mesh, "ema": config.ema_decay is not None}
+    if config.weights is None or checkpoints.steps():
+        start = state.create_state(model, optimizer, example, **placing)
+    else:
+        start = state.state_of(pretrained.variables(config, model, mesh), optimizer, **placing)
     restored = checkpoints.restore_latest(like=start)
     beginning = Checkpoint(start, dataset.train_iter.get_state(), seconds=0.0)
     return Run(
@@ -118,7 +123,11 @@ def train(run: Run, folder: pathlib.Path, console: Console) -> tuple[Checkpoint,
         end = loop.fit(
             run.start,
             train_step=step.make_train_step(
-                run.model, run.optimizer, run.mesh, batch_transform=run.batch_transform
+                run.model,
+                run.optimizer,
+                run.mesh,
+                batch_transform=run.batch_transform,
+                **({} if run.config.ema_decay is None else {"ema_decay": run.config.ema_decay}),
             ),
             batches=run.dataset.train_iter,
             evaluate=lambda s: evaluate(valid_step, s, run.dataset.valid_iter, run.mesh),

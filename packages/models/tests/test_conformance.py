@@ -132,51 +132,42 @@ def test_a_change_of_head_changes_nothing_else(family):
     assert small.feature_info == large.feature_info
 
 
+@functools.cache
+def trained(family, **options):
+    """Gradients and outputs of a step of training, in which as much is random as can be."""
+    _, variables, images, _ = made(family)
+    noise = {rate: 0.3 for rate in RATES if (family, rate) in NOISY}
+    model, _ = make(family, **noise, **options)
+
+    def loss(params):
+        output, _ = model.apply(
+            {**variables, "params": params},
+            images,
+            train=True,
+            rngs={"dropout": jax.random.key(2)},
+            mutable=["batch_stats"],
+        )
+        return jnp.sum(jnp.sin(output)), output
+
+    return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
+
+
 @for_every(FAMILIES)
-def test_jit_equals_eager(family):
-    model, variables, images, output = made(family)
-    assert_close(model.apply(variables, images, train=False), output)
+def test_every_parameter_has_a_gradient(family):
+    gradients, _ = trained(family)
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        assert np.isfinite(gradient).all(), path
+        assert np.any(np.asarray(gradient) != 0), path
 
 
 @for_every(f for f in FAMILIES if f != "fully_connected")
 def test_remat_equals_plain(family):
-    _, variables, images, _ = made(family)
-    noise = {rate: 0.3 for rate in RATES if (family, rate) in NOISY}
-    (model, _), (remat, _) = make(family, **noise), make(family, **noise, remat=True)
-
-    def outputs_and_gradients(model):
-        def loss(params):
-            output, _ = model.apply(
-                {**variables, "params": params},
-                images,
-                train=True,
-                rngs={"dropout": jax.random.key(2)},
-                mutable=["batch_stats"],
-            )
-            return jnp.sum(jnp.sin(output)), output
-
-        return jax.jit(jax.grad(loss, has_aux=True))(variables["params"])
-
-    gradients, output = outputs_and_gradients(model)
-    again, output_again = outputs_and_gradients(remat)
+    (gradients, output), (again, output_again) = trained(family), trained(family, remat=True)
     assert_close(output_again, output)
     # Some are zero but for rounding: a norm removes what its predecessor's bias adds.
     floor = 1e-2 * max(np.std(leaf) for leaf in jax.tree.leaves(gradients))
     for got, wanted in zip(jax.tree.leaves(again), jax.tree.leaves(gradients), strict=True):
         assert np.abs(got - wanted).max() <= 3e-4 * max(np.std(wanted), floor)
-
-
-@for_every(FAMILIES)
-def test_every_parameter_has_a_gradient(family):
-    model, variables, images, _ = made(family)
-
-    def loss(params):
-        return jnp.sum(jnp.sin(model.apply({**variables, "params": params}, images, train=False)))
-
-    gradients = jax.jit(jax.grad(loss))(variables["params"])
-    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
-        assert np.isfinite(gradient).all(), path
-        assert np.any(np.asarray(gradient) != 0), path
 
 
 @for_every(FAMILIES)

@@ -90,7 +90,6 @@ def _averaged(old: PyTree, new: PyTree, decay: jax.Array) -> PyTree:
     def average(old: jax.Array, new: jax.Array) -> jax.Array:
         if not jnp.issubdtype(new.dtype, jnp.floating):
             return new
-        kept = decay.astype(new.dtype)
-        return kept * old + (1 - kept) * new
+        return old + (1 - decay).astype(new.dtype) * (new - old)  # Exact where nothing changes.
 
     return jax.tree.map(average, old, new)

@@ -1,0 +1,1 @@
+"""Transfer evaluation: what a model's features are worth on another dataset."""

@@ -1,0 +1,1 @@
+"""Configurations of transfer evaluations, one file each."""
