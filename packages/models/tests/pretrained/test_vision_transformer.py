@@ -211,6 +211,20 @@ def test_a_head_of_zeros_is_a_head_and_none_starts_fresh(tmp_path):
     assert got["params"]["head"]["kernel"].any()
 
 
+def test_a_head_behind_another_layer_is_not_kept(tmp_path):
+    """As in the first release for ImageNet-21k: ``tanh(pre_logits(x))`` goes into the head."""
+    arrays = published("token")
+    whole = load(make("token"), arrays, tmp_path)
+    arrays |= {"pre_logits/kernel": np.eye(16, dtype="f4"), "pre_logits/bias": np.zeros(16, "f4")}
+    with pytest.raises(ValueError, match=r"layer pre_logits in front of their head.*fresh="):
+        load(make("token"), arrays, tmp_path)
+    features = load(make("token", num_classes=0), arrays, tmp_path)
+    for name, leaf in features["params"].items():
+        jax.tree.map(np.testing.assert_array_equal, leaf, whole["params"][name])
+    fresh = scenax.models.load_pretrained(make("token"), tmp_path / "x.npz", fresh=["head.*"])
+    assert set(fresh["params"]) == set(whole["params"])
+
+
 def test_what_does_not_fit_is_named(tmp_path):
     arrays = published("token")
     del arrays["Transformer/encoderblock_1/LayerNorm_2/bias"]

@@ -107,8 +107,6 @@ def published(case, arrays):
         else:
             name = f"params/img/{name}"
         found[name] = array
-    if case == "token":
-        found |= weights({"pre_logits/kernel": (16, 16), "pre_logits/bias": (16,)})
     return found
 
 

@@ -88,6 +88,12 @@ def load_pretrained(
     heads = [heads] if isinstance(heads, str) else list(heads)
     arrays = in_timm_layout(open_weights(fetch()), wanted, *heads[:1])
     dropped += _other_heads(arrays, model, heads, cfg)
+    kept = {f"{head}.weight" for head in heads} & arrays.keys() - {*dropped}
+    if kept and "pre_logits.weight" in arrays:
+        raise ValueError(
+            "These weights have a layer pre_logits in front of their head, which this model lacks: "
+            f"its logits would be others. Ask for another num_classes, or fresh=['{heads[0]}.*']."
+        )
     arrays = fitted({n: a for n, a in arrays.items() if n not in dropped}, model, wanted, cfg)
     ignore = _unneeded(model, wanted, shape)
     places = assign(arrays, wanted, type(model).__name__, ignore=ignore, fresh=dropped)

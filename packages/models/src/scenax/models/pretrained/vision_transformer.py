@@ -7,8 +7,8 @@ published as ``.npz``; only names and shapes matter here. Checked against logits
 code, and, but for the mixers, against what timm 1.0.31 reads of the same files.
 
 The authors' GELU is approximated by tanh, which is an option of the model and not of its weights:
-``act_layer="gelu_tanh"`` where it has one. As in timm, a layer ``pre_logits`` is left out; a head
-behind one, as in ViT's first release for ImageNet-21k, gives other logits then. For other images,
+``act_layer="gelu_tanh"`` where it has one. As in timm, a layer ``pre_logits`` is left out, and the
+head behind it, as in ViT's first release for ImageNet-21k, cannot be kept. For other images,
 arrays change as timm changes those of a state dict, by bicubic interpolation; its reader of
 ``.npz`` has a bilinear one.
 """
