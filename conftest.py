@@ -17,3 +17,12 @@ import jax
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--every-name",
+        dest="every_name",
+        action="store_true",
+        help="trace every architecture at its published size, and not every third",
+    )

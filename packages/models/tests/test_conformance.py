@@ -33,14 +33,6 @@ FAMILIES = sorted(SMALL)
 RATES = ("drop_rate", "drop_path_rate")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    """One program is compared with another here, and either may be as slow as it likes."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def for_every(families):
     """Parametrizes a test by family; one process has all tests of a family, which share work."""
     mark = pytest.mark.xdist_group

@@ -23,13 +23,6 @@ SHAPES = json.loads(ARRAYS["shapes"].tobytes())
 RNG = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def options(case, which):
     given = {**CASES[case]["shared"], **CASES[case][which]}
     return {key: tuple(v) if isinstance(v, list) else v for key, v in given.items()}

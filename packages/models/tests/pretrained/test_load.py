@@ -24,13 +24,6 @@ from scenax.models.pretrained.stored import Stored, WeightsError
 from scenax.models.pretrained.timm import to_timm
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 TINY = {"embed_dim": 16, "depth": 2, "num_classes": 5, "img_size": 32}
 
 

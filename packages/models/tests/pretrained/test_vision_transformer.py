@@ -23,13 +23,6 @@ ARRAYS = np.load(GOLDENS / "vision_transformer.npz")
 FACTS = json.loads(ARRAYS["facts"].tobytes())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def quick_to_compile():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def make(case, **other):
     name, options = MAKE["MODELS"][case]
     return scenax.models.create_model(name, **{**options, **other})
