@@ -23,7 +23,6 @@ from scenax.models.pretrained import load
 from scenax.models.pretrained.stored import Stored, WeightsError
 from scenax.models.pretrained.timm import to_timm
 
-
 TINY = {"embed_dim": 16, "depth": 2, "num_classes": 5, "img_size": 32}
 
 
