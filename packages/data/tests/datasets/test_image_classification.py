@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -133,10 +134,9 @@ def test_all_splits_together_have_every_training_image_once(folder, take, evalua
 
 
 def central(image: Image.Image, smaller_side: int, size: int) -> np.ndarray:
-    """Pillow's resize and central crop, uint8."""
-    scale = smaller_side / min(image.size)
-    sides = tuple(round(side * scale) for side in image.size)
-    left, top = (sides[0] - size) // 2, (sides[1] - size) // 2
+    """Pillow's resize and central crop, uint8; sizes and places as torchvision rounds them."""
+    sides = tuple(int(Fraction(side * smaller_side, min(image.size))) for side in image.size)
+    left, top = (round((side - size) / 2) for side in sides)
     resized = image.resize(sides, Image.Resampling.BILINEAR)
     return np.asarray(resized.crop((left, top, left + size, top + size)))
 
