@@ -54,13 +54,17 @@ def tests(session: nox.Session, part: str) -> None:
     else:
         sync(session, "--group=apps", "--group=test", "--group=imports")
         paths = ["apps"] if part == "apps" else ["tests", "benchmarks/tests"]
-    # The zoo's tests compile much, which takes one core each.
-    parallel = {
-        "models": ["--numprocesses=auto", "--dist=loadgroup"],
-        "data": ["--numprocesses=auto", "--dist=loadfile"],  # Whose files share what they wrote.
-    }.get(part, [])
+    # Files share what they wrote, and families of the zoo what they compiled.
+    dist = "loadgroup" if part == "models" else "loadfile"
     session.run(
-        "pytest", "-c", "pyproject.toml", "--durations=5", *parallel, *paths, *session.posargs
+        "pytest",
+        "-c",
+        "pyproject.toml",
+        "--durations=5",
+        "--numprocesses=auto",
+        f"--dist={dist}",
+        *paths,
+        *session.posargs,
     )
 
 
