@@ -28,7 +28,7 @@ def make_train_step(
     mesh: Mesh,
     *,
     batch_transform: BatchTransform | None = None,
-    ema_decay: float = 0.9999,
+    ema_decay: float | None = None,
 ) -> TrainStep:
     """Returns the compiled function from state and batch to the next state and metrics.
 
@@ -63,7 +63,9 @@ def make_train_step(
             "param_norm": (optax.tree.norm(params), 1.0),
         }
         ema = state.ema
-        if ema is not None:
+        if (ema is None) != (ema_decay is None):
+            raise ValueError("ema_decay is for a state with a moving average, and only for one.")
+        if ema is not None and ema_decay is not None:
             t = state.step.astype(jnp.float32)
             ema = _averaged(
                 ema, {"params": params, **model_state}, jnp.minimum(ema_decay, (1 + t) / (10 + t))
