@@ -85,6 +85,13 @@ def types(session: nox.Session) -> None:
 
 
 @nox.session
+def configs(session: nox.Session) -> None:
+    """Takes a step of every configuration, made small, without a network; arguments are names."""
+    sync(session, "--group=apps", "--group=test")
+    session.run("python", "tests/check_configs.py", *session.posargs)
+
+
+@nox.session
 def imports(session: nox.Session) -> None:
     """Proves which way imports run."""
     sync(session, "--group=apps", "--group=imports")

@@ -43,7 +43,7 @@ def test_what_is_made_keeps_its_contract(dataset):
 
 def test_metrics_of_a_split_are_those_of_its_examples_one_by_one(dataset):
     model = scenax.models.get_model_cls("fully_connected_classification")({}, dataset.meta_data)
-    mesh = sharding.data_mesh()
+    mesh = sharding.make_mesh()
     batch = next(dataset.train_iter)
     start = state.create_state(model, optax.sgd(0.1), batch, seed=0, mesh=mesh)
     eval_step = step.make_eval_step(model, mesh, "test")

@@ -20,7 +20,7 @@ from scenax.train.evaluate import evaluate
 from scenax.train.state import TrainState
 
 from .config import Config
-from .train import make_run
+from .train import read_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,9 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         data = config_lib.load(flags.workdir / workdir.CONFIG_NAME)
         config = config_lib.resolve(Config, data, {})
-        run = make_run(config, flags.workdir, flags.data_dir)
-        if not run.checkpoints.steps():
-            raise checkpoints.CheckpointError(f"{flags.workdir} has no checkpoint to evaluate yet.")
+        run = read_run(config, flags.workdir, flags.data_dir)
     except (ValueError, OSError, checkpoints.CheckpointError) as error:
         Console(stderr=True).print(f"Error: {error}", markup=False, highlight=False, soft_wrap=True)
         return 1

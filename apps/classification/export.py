@@ -18,7 +18,7 @@ from scenax.train import workdir
 from scenax.train.checkpoints import CheckpointError
 
 from .config import Config
-from .train import make_run
+from .train import read_run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,9 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags = parser.parse_args(arguments)
     try:
         data = config_lib.load(flags.workdir / workdir.CONFIG_NAME)
-        run = make_run(config_lib.resolve(Config, data, {}), flags.workdir, flags.data_dir)
-        if not run.checkpoints.steps():
-            raise CheckpointError(f"{flags.workdir} has no checkpoint to export yet.")
+        run = read_run(config_lib.resolve(Config, data, {}), flags.workdir, flags.data_dir)
         save_pretrained(
             run.model.flax_model,
             run.start.state.eval_variables,

@@ -3,14 +3,14 @@
 import dataclasses
 
 import jax
-from jax.sharding import Mesh
 
+from scenax.common import tree
 from scenax.common.contracts import PyTree
 from scenax.data.transforms import preprocessing, to_plain
-from scenax.models import ClassificationModel, create_model, load_pretrained, pretrained_cfg
-from scenax.train import sharding
+from scenax.models import create_model, load_pretrained, pretrained_cfg
 
 from .config import Config
+from .task import Task
 
 
 def complete(config: Config) -> Config:
@@ -29,17 +29,18 @@ def complete(config: Config) -> Config:
     return dataclasses.replace(config, dataset=dataclasses.replace(config.dataset, args=args))
 
 
-def variables(config: Config, model: ClassificationModel, mesh: Mesh) -> dict[str, PyTree]:
-    """Returns the variables that training starts from, on all devices of the mesh.
+def variables(task: Task) -> dict[str, PyTree]:
+    """Returns the variables that training starts from, where the task has them.
 
     Raises:
       FileNotFoundError, ValueError: as ``load_pretrained``.
     """
+    wanted = tree.flatten_with_paths(task.abstract_state().variables)
     return load_pretrained(
-        model.flax_model,
-        config.weights,
-        rng=jax.random.key(config.seed),
-        sharding=sharding.replicated(mesh),
-        input_shape=model.dataset_meta_data.input_shape,
-        fresh=config.fresh,
+        task.model.flax_model,
+        task.config.weights,
+        rng=jax.random.key(task.config.seed),
+        sharding=lambda path: wanted[path].sharding,
+        input_shape=task.dataset.meta_data.input_shape,
+        fresh=task.config.fresh,
     )

@@ -23,6 +23,7 @@ from .train import Run
 REPORT_NAME = "report.html"
 MISTAKES_SHOWN = 24
 EXAMPLES_SHOWN = 6
+RATES_SHOWN = 500
 
 
 def write(
@@ -49,6 +50,7 @@ def write(
     sections = [
         ("Result", _summary(run, end, metrics)),
         ("Loss", visualize.curves(_series(records, "loss"), ylabel="cross-entropy", log=True)),
+        ("Learning rate", visualize.curves(_rates(run), ylabel="learning rate")),
         ("Accuracy", visualize.curves(_series(records, "accuracy"), ylabel="top-1 accuracy")),
         ("Confusion matrix of the test split", _confusion(run, predictions)),
         ("Most confident mistakes", _mistakes(run, predictions)),
@@ -90,6 +92,13 @@ def _series(records: list[dict[str, Any]], name: str) -> dict[str, tuple[np.ndar
             steps, values = zip(*points, strict=True)
             series[split] = np.array(steps), np.array(values)
     return series
+
+
+def _rates(run: Run) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """The learning rate at no more steps than a picture shows."""
+    total = run.cadence.total_steps
+    steps = np.unique(np.linspace(0, total - 1, min(total, RATES_SHOWN)).round().astype(np.int32))
+    return {run.config.schedule.name: (steps, np.asarray(jax.vmap(run.schedule)(steps)))}
 
 
 def _confusion(run: Run, predictions: Predictions) -> str:
@@ -154,13 +163,13 @@ def _pretty(config: Any) -> str:
 
 def _commands(run: Run, folder: pathlib.Path, command: str) -> str:
     config = folder / workdir.CONFIG_NAME
-    longer = 2 * run.config.total_steps
+    ((length, value),) = run.config.length.items()
     evaluate = command.replace(".main", ".evaluate")
     lines = [
         ("Continue a run that was stopped", f"{command} --config={config} --workdir={folder}"),
         (
             "Train longer from where it ended",
-            f"{command} --config={config} --config.total_steps={longer} "
+            f"{command} --config={config} --config.{length}={2 * value} "
             f"--workdir={folder} --accept_config_changes",
         ),
         ("Fork it with another seed", f"{command} --config={config} --config.seed=1 "

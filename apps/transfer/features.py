@@ -106,7 +106,7 @@ def make_task(config: Config, data_dir: str | None) -> Task:
         "versions": [importlib.metadata.version(f"scenax-{part}") for part in ("data", "models")],
     }
     digest = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
-    return Task(config, dataset, model, sharding.data_mesh(), digest[:16])
+    return Task(config, dataset, model, sharding.make_mesh(), digest[:16])
 
 
 def _dataset(config: Config, data_dir: str | None) -> tuple[Any, dict[str, Any]]:

@@ -56,7 +56,15 @@ def test_the_report_needs_nothing_else(smoke_run):
     assert links.found
     assert all(link.startswith(("#", "data:")) for link in links.found)
     text = " ".join(links.headings)
-    for heading in ("Loss", "Accuracy", "Confusion matrix", "mistakes", "attends", "Configuration"):
+    for heading in (
+        "Loss",
+        "Learning rate",
+        "Accuracy",
+        "Confusion matrix",
+        "mistakes",
+        "attends",
+        "Configuration",
+    ):
         assert heading in text
     assert "--accept_config_changes" in text
     assert '"patch_size": 4' in text
@@ -88,7 +96,7 @@ def test_metrics_are_the_same_for_any_batch_size_and_number_of_devices(smoke_run
     for eval_batch_size in (1, 7, 256):
         run = restored(eval_batch_size=eval_batch_size)
         for devices in (1, 8):
-            mesh = sharding.data_mesh(jax.devices()[:devices])
+            mesh = sharding.make_mesh(jax.devices()[:devices])
             state = jax.device_put(run.start.state, sharding.replicated(mesh))
             eval_step = step.make_eval_step(run.model, mesh, "test")
             found = evaluate(eval_step, state, run.dataset.test_iter, mesh)
@@ -127,10 +135,30 @@ def test_evaluating_the_folder_gives_the_logged_numbers(smoke_run, command):
     assert "step 40: test split" in " ".join(ran.stdout.split())
 
 
+def test_durations_in_epochs_are_those_in_steps(smoke_run, command, tmp_path):
+    folder, _ = smoke_run
+    ran = command(
+        f"--config={SMOKE}",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.total_steps=None",
+        "--config.total_epochs=2",  # Of 1,255 examples in batches of 64: 39.2 steps.
+        "--config.evaluate_every=39",
+        '--config.schedule={"name": "cosine", "args": {"warmup_examples": 256}}',
+    )
+    assert ran.returncode == 0, ran.stderr
+    records = [r for r in read_log(tmp_path / "run") if r["split"] == "train"]
+    assert records[-1]["step"] == 39
+    before = [r for r in read_log(folder) if r["split"] == "train"]
+    # The same four steps of warm-up; the cosine is by a fortieth shorter.
+    assert records[0]["loss"] == pytest.approx(before[0]["loss"], rel=1e-2)
+    assert "--config.total_epochs=4" in (tmp_path / "run" / "report.html").read_text()
+
+
 @pytest.mark.parametrize("path", sorted((APP / "configs").glob("[!_]*.py")), ids=lambda p: p.stem)
 def test_every_config_fits_and_tells_what_it_costs(path):
     config = config_lib.resolve(Config, config_lib.load(path), {})
-    assert json.loads(json.dumps(config_lib.to_dict(config)))["total_steps"] == config.total_steps
+    plain = json.loads(json.dumps(config_lib.to_dict(config)))
+    assert config_lib.resolve(Config, plain, {}) == config
     docstring = path.read_text().split('"""')[1]
     assert f"configs/{path.name}" in docstring
     for word in ("--workdir", "top-1"):

@@ -91,7 +91,7 @@ def test_checkpoints_of_a_training_run_load(data_dir, tmp_path):
     task = make_task(config(**values), str(data_dir))
     trained = ClassificationModel({"architecture": "fully_connected"}, task.dataset.meta_data)
     batch = next(iter(task.dataset.once("test")))
-    start = state.create_state(trained, optax.sgd(0.1), batch, seed=5, mesh=sharding.data_mesh())
+    start = state.create_state(trained, optax.sgd(0.1), batch, seed=5, mesh=sharding.make_mesh())
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     checkpoints.save(Checkpoint(start, {}, 0.0))
     checkpoints.close()

@@ -10,6 +10,8 @@ import pytest
 
 from scenax.train import sharding, state
 
+collect_ignore = ["goldens"]  # They need what the tests do not.
+
 
 class Linear:
     """Squared error of a linear map of inputs with dropout; counts its training calls."""
@@ -111,7 +113,7 @@ def toy():
 
 @pytest.fixture
 def mesh():
-    return sharding.data_mesh()
+    return sharding.make_mesh()
 
 
 @pytest.fixture

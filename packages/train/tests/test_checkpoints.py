@@ -90,12 +90,13 @@ def test_only_the_newest_are_kept(tmp_path, make_state):
     checkpoints = Checkpoints(tmp_path, keep=2)
     for number in (1, 2, 3, 4):
         checkpoints.save(numbered(make_state, number))
+    checkpoints.wait()
     assert checkpoints.steps() == [3, 4]
 
 
 def test_restored_arrays_have_the_shardings_asked_for(folder, make_state):
     like = make_state(OPTIMIZER)
-    single = jax.device_put(like, sharding.replicated(sharding.data_mesh(jax.devices()[:1])))
+    single = jax.device_put(like, sharding.replicated(sharding.make_mesh(jax.devices()[:1])))
     restored = Checkpoints(folder).restore_latest(single).state
     assert all(len(x.sharding.device_set) == 1 for x in jax.tree.leaves(restored))
 
@@ -126,6 +127,7 @@ def test_a_damaged_newest_is_reported_and_skipped(folder, make_state, caplog, co
     assert "checkpoint of step 3 is damaged" in caplog.text
     assert (folder / "3.damaged").is_dir()  # Set aside, not lost.
     checkpoints.save(numbered(make_state, 3))  # Its place is free again.
+    checkpoints.wait()
     check_is(Checkpoints(folder).restore_latest(make_state(OPTIMIZER)), make_state, 3)
 
 

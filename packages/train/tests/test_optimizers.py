@@ -1,3 +1,6 @@
+import json
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -6,6 +9,7 @@ import pytest
 from scenax.common.registry import RegistryError
 from scenax.train import optimizers
 
+GOLDENS = json.loads((pathlib.Path(__file__).parent / "goldens" / "optimizers.json").read_text())
 PARAMS = {
     "blocks_0": {"kernel": jnp.full((2, 2), 3.0), "bias": jnp.full((2,), 3.0)},
     "pos_embed": jnp.full((1, 4, 2), 3.0),
@@ -55,14 +59,9 @@ def test_clipping_scales_the_whole_gradient():
     np.testing.assert_allclose(found["blocks_0"]["bias"], 3.0 - 1 / np.sqrt(count), rtol=1e-5)
 
 
-def test_no_decay_patterns_are_found_in_paths():
-    mask = optimizers.decay_mask(PARAMS, no_decay=["^blocks_0/"])
-    assert mask == {"blocks_0": {"kernel": False, "bias": False}, "pos_embed": True}
-
-
 def test_unknown_optimizer_names_the_closest():
-    with pytest.raises(RegistryError, match="Did you mean 'adamw'"):
-        optimizers.make_optimizer("adam", 0.1)
+    with pytest.raises(RegistryError, match="Did you mean 'adam' or 'adamw'"):
+        optimizers.make_optimizer("adamv", 0.1)
 
 
 DEEP = {
@@ -91,19 +90,6 @@ def test_layer_decay_is_a_power_of_the_distance_from_the_head():
     assert found["blocks_1"]["norm1"]["scale"] == 0.5**2
     assert found["blocks_10"]["norm1"]["scale"] == 0.5
     assert found["norm"]["scale"] == found["head"]["kernel"] == 1
-
-
-def test_blocks_of_stages_are_numbered_through():
-    params = {
-        f"layers_{i}": {f"blocks_{j}": {"w": jnp.ones(2)} for j in range(2)} for i in range(2)
-    } | {"layer3_0": {"w": jnp.ones(1)}, "head": {"w": jnp.ones(1)}}
-    found = optimizers.layer_rates(params, 0.1)
-    order = [found[f"layers_{i}"][f"blocks_{j}"]["w"] for i in range(2) for j in range(2)]
-    order.append(found["layer3_0"]["w"])
-    np.testing.assert_allclose(order, [1e-5, 1e-4, 1e-3, 1e-2, 1e-1])
-    assert found["head"]["w"] == 1
-    with pytest.raises(ValueError, match=r"blocks_0.*there are head"):
-        optimizers.layer_rates({"head": jnp.ones(1)}, 0.5)
 
 
 def test_rates_are_factors_by_pattern_the_first_counts():
@@ -136,8 +122,89 @@ def test_frozen_parameters_stay_and_have_no_state():
     np.testing.assert_allclose(updates["norm"]["scale"], -1 / np.sqrt(trained), rtol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{"frozen": ["blcks"]}, {"rates": {"blcks": 2.0}}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"frozen": ["blcks"]},
+        {"rates": {"blcks": 2.0}},
+        {"no_decay": ["blcks"], "weight_decay": 0.1},
+        {"no_decay": ["blcks"], "independent_weight_decay": 0.1},
+    ],
+)
 def test_a_pattern_that_is_found_nowhere_is_an_error(options):
     optimizer = optimizers.make_optimizer("sgd", 0.1, **options)
     with pytest.raises(ValueError, match=r"'blcks' is found in no parameter.*blocks_0"):
         optimizer.init(DEEP)
+
+
+def test_independent_decay_follows_the_schedule_and_not_its_height():
+    def rate(count):
+        return 0.2 * (1 - count / 4)
+
+    optimizer = optimizers.make_optimizer(
+        "adamw", rate, independent_weight_decay=0.1, peak_learning_rate=0.2
+    )
+    grads = jax.tree.map(jnp.zeros_like, PARAMS)
+    found = updated(optimizer, grads, count=3)
+    np.testing.assert_allclose(found["blocks_0"]["kernel"], 3 * 0.9 * 0.925 * 0.95, rtol=1e-6)
+    np.testing.assert_array_equal(found["blocks_0"]["bias"], 3.0)
+    # A number is its own peak, and momentum does not come into it.
+    lars = optimizers.make_optimizer("lars", 0.2, independent_weight_decay=0.1)
+    found = updated(lars, grads, count=3)
+    np.testing.assert_allclose(found["blocks_0"]["kernel"], 3 * 0.9**3, rtol=1e-6)
+
+
+def test_adaptive_clipping_is_timms_and_spares_the_classifier():
+    def start(name, shape):
+        return np.round(np.sin(3 * np.arange(np.prod(shape)) + len(name)), 3).reshape(shape)
+
+    def gradient(parameter):
+        wave = np.arange(parameter.size).reshape(parameter.shape)
+        return 0.5 * parameter - np.round(np.cos(wave + 1), 3)
+
+    params = {k: start(k, np.shape(v)) for k, v in GOLDENS["clipped"].items()}
+    params["head"] = params["linear"]
+    grads = jax.tree.map(lambda p: jnp.asarray(gradient(p)), params)
+    optimizer = optimizers.make_optimizer(
+        "sgd", 1.0, momentum=0.0, adaptive_clip=GOLDENS["adaptive_clip"]
+    )
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    for name, wanted in GOLDENS["clipped"].items():
+        np.testing.assert_allclose(updates[name], -np.array(wanted), rtol=1e-5)
+    np.testing.assert_allclose(updates["head"], -grads["head"])
+    assert not np.allclose(updates["linear"], -grads["linear"])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"clip_norm": 1.0, "adaptive_clip": 0.1}, "one of clip_norm and adaptive_clip, got 1.0"),
+        ({"clip_norm": 0.0}, "clip_norm must be above 0, got 0.0"),
+        ({"weight_decay": 0.1, "independent_weight_decay": 0.2}, "one of weight_decay and indep"),
+        ({"weight_decay": -0.1}, "at least 0, got -0.1"),
+        ({"no_decay": ["bias"]}, "no_decay says what has no weight decay, and there is none"),
+        ({"weight_dcay": 0.1}, "'adamw' has no option 'weight_dcay'. Did you mean 'weight_decay'"),
+        ({"momentum": 0.1}, "'adamw' has no option 'momentum'"),
+    ],
+)
+def test_options_that_do_nothing_or_do_not_go_together_are_errors(options, said):
+    with pytest.raises(ValueError, match=said):
+        optimizers.make_optimizer("adamw", 0.1, **options)
+
+
+def test_a_function_of_unknown_peak_has_no_independent_decay():
+    with pytest.raises(ValueError, match="give peak_learning_rate"):
+        optimizers.make_optimizer("adamw", lambda count: 0.1, independent_weight_decay=0.1)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"weight_decay": 0.1, "no_decay": ["kernel", "embed"]}, "of 0.1 applies to no parameter"),
+        ({"independent_weight_decay": 0.1, "no_decay": ["."]}, "of 0.1 applies to no parameter"),
+        ({"frozen": ["."]}, r"frozen=\['.'\] leaves no parameter to train"),
+    ],
+)
+def test_what_has_no_effect_on_these_parameters_is_an_error(options, said):
+    with pytest.raises(ValueError, match=said):
+        optimizers.make_optimizer("adamw", 0.1, **options).init(DEEP)

@@ -41,7 +41,7 @@ def test_devices_do_not_matter(toy):
     optimizer = optax.adam(0.1)
     ends = []
     for devices in (jax.devices()[:1], jax.devices()):
-        mesh = sharding.data_mesh(devices)
+        mesh = sharding.make_mesh(devices)
         state = state_lib.create_state(
             toy.Linear(), optimizer, toy.batch_of(range(8)), seed=3, mesh=mesh
         )
@@ -74,7 +74,7 @@ def test_noise_differs_from_step_to_step_and_by_seed(toy, mesh, make_state):
 @pytest.mark.parametrize("devices", [1, 8])
 @pytest.mark.parametrize("size", [1, 7, 256])
 def test_evaluation_is_exact_for_any_batch_size(toy, size, devices, make_state):
-    mesh = sharding.data_mesh(jax.devices()[:devices])
+    mesh = sharding.make_mesh(jax.devices()[:devices])
     state = jax.device_put(make_state(optax.sgd(0.1)), sharding.replicated(mesh))
     eval_step = step.make_eval_step(toy.Linear(), mesh, "test")
     found = evaluate(eval_step, state, toy.Split(20, size), mesh)

@@ -100,10 +100,19 @@ def test_magnitudes_mean_what_the_tpu_code_means(name, at_0, at_5, at_10):
         *((name, 0) for name in ("Cutout", "SolarizeAdd")),
         *((name, 5) for name in ("Color", "Contrast", "Brightness", "Sharpness")),
         ("Solarize", 10),
+        ("Solarize", 20),
+        ("Posterize", 20),
     ],
 )
 def test_the_magnitude_that_changes_nothing(name, magnitude, pixels):
     np.testing.assert_array_equal(applied(name, magnitude, pixels, centre=(60, 50)), pixels)
+
+
+def test_magnitudes_go_on_in_a_straight_line(pixels):
+    np.testing.assert_array_equal(applied("Posterize", 15, pixels), pixels // 4 * 4)
+    assert OPERATIONS["Rotate"].amount(15) == 45
+    assert OPERATIONS["Color"].amount(15) == pytest.approx(2.8)
+    RandAugment(2, 15)({"inputs": pixels}, np.random.default_rng(0))
 
 
 def test_operations_on_single_values(pixels):
@@ -461,9 +470,9 @@ def test_what_is_no_image_of_bytes_is_named(policy, inputs):
             policy({"inputs": inputs}, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("magnitude", [-1, 10.5])
+@pytest.mark.parametrize("magnitude", [-1, 20.5])
 def test_bad_policies_are_named(magnitude):
-    with pytest.raises(ValueError, match=f"magnitude must be from 0 to 10, got {magnitude}"):
+    with pytest.raises(ValueError, match=f"magnitude must be from 0 to 20, got {magnitude}"):
         RandAugment(2, magnitude)
     with pytest.raises(ValueError, match="layers must be at least 0, got -1"):
         RandAugment(-1)

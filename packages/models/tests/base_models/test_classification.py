@@ -45,6 +45,35 @@ def test_options_of_the_loss():
     np.testing.assert_allclose(got, (LABELS * NATS).mean(), rtol=1e-6)
 
 
+def test_the_sigmoid_loss_is_that_of_one_decision_for_each_class():
+    yes = 1 / (1 + np.exp(-LOGITS.astype(float)))
+    target = 0.7 * np.eye(6)[LABELS] + 0.3 / 6
+    values = -(target * np.log(yes) + (1 - target) * np.log(1 - yes)).sum(axis=1)
+    model = make(loss="sigmoid", label_smoothing=0.3)
+    got = model.loss_fn(jnp.asarray(LOGITS), {"label": jnp.asarray(LABELS)})
+    np.testing.assert_allclose(got, values.mean(), rtol=1e-6)
+    plain = -np.log(np.where(np.eye(6)[LABELS] > 0, yes, 1 - yes)).sum()
+    total, count = model.get_metrics_fn("train")(jnp.asarray(LOGITS), {"label": LABELS})["loss"]
+    np.testing.assert_allclose(total, plain, rtol=1e-6)
+    assert float(count) == 8
+    with pytest.raises(ValueError, match=r"no loss 'sigmid'. Did you mean 'sigmoid'"):
+        make(loss="sigmid")
+
+
+def test_a_share_above_the_threshold_is_a_whole_class():
+    mixed = np.zeros((8, 6), np.float32)
+    mixed[:, 2], mixed[:, 4] = 0.9, 0.1
+    yes = 1 / (1 + np.exp(-LOGITS.astype(float)))
+    for threshold, classes in ((0.2, [2]), (0.0, [2, 4])):
+        target = np.isin(np.arange(6), classes)
+        values = -np.log(np.where(target, yes, 1 - yes)).sum(axis=1)
+        model = make(loss="sigmoid", target_threshold=threshold)
+        got = model.loss_fn(jnp.asarray(LOGITS), {"label": jnp.asarray(mixed)})
+        np.testing.assert_allclose(got, values.mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match="target_threshold is of the loss 'sigmoid'"):
+        make(target_threshold=0.0)
+
+
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
 @pytest.mark.parametrize("one_hot", [False, True])
 def test_metrics_are_sums_over_real_examples(split, one_hot):

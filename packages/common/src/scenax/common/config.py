@@ -169,5 +169,9 @@ def _explain(cls: type, problem: Any) -> str:
 def _keys(cls: type, path: Sequence[str]) -> list[str]:
     """The field names of the dataclass that ``path`` leads to from ``cls``."""
     for name in path:
-        cls = typing.get_type_hints(cls)[name]
+        cls = typing.get_type_hints(cls).get(name, cls)
+        # What may be None, or is a mapping of such by name.
+        cls = next(
+            (kind for kind in typing.get_args(cls) if hasattr(kind, "__dataclass_fields__")), cls
+        )
     return [field.name for field in dataclasses.fields(cls)]

@@ -1,33 +1,39 @@
 """Checkpoints of state, data position and clock, which say themselves whether they are whole.
 
 Orbax writes a checkpoint into a temporary folder and renames it when it is complete, so one that
-was interrupted is never taken for a checkpoint. What happens to the files later is found out by
-fingerprints: every array has one, computed on the devices, and is checked when it is restored.
+was interrupted is never taken for a checkpoint. It writes in the background, all hosts together,
+while training goes on. What happens to the files later is found out by fingerprints: every array
+has one, computed on the devices, and is checked when it is restored, on whatever devices.
 """
 
+import contextlib
 import dataclasses
+import functools
 import json
 import logging
 import pathlib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import orbax.checkpoint as ocp
 from jax import lax
+from jax.sharding import Mesh
 from jaxtyping import Array, UInt32
 
 from scenax.common import tree
 from scenax.common.contracts import PyTree
+from scenax.train import distributed, sharding
+from scenax.train.selection import Best
 from scenax.train.state import TrainState
 
 _logger = logging.getLogger(__name__)
 
 
 class CheckpointError(Exception):
-    """Checkpoints are there, and none of them can be continued from."""
+    """Checkpoints that cannot be written, or are there and cannot be continued from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,77 +45,181 @@ class Checkpoint:
     """Where the training data stood, from ``BatchIterator.get_state``."""
     seconds: float
     """The clock: time spent in training so far."""
+    best: Best | None = None
+    """The best evaluation so far, where a run selects."""
+    evaluated: bool = True
+    """Whether the evaluations that are due at its step are done."""
 
 
 class Checkpoints:
     """The checkpoints of one run, by step, of which the newest few are kept."""
 
-    def __init__(self, directory: pathlib.Path, *, keep: int = 3) -> None:
+    def __init__(
+        self,
+        directory: pathlib.Path,
+        *,
+        keep: int = 3,
+        tolerated_failures: int = 0,
+        read_only: bool = False,
+    ) -> None:
         """Makes the folder if it is not there.
+
+        Args:
+          directory: the folder.
+          keep: how many checkpoints stay when there are newer ones.
+          tolerated_failures: how many in a row may fail to be written (as on a full disk) with a
+            warning, before one is an error. Those that are there stay in any case.
+          read_only: for looking at the checkpoints of a run that may be under way: changes nothing.
 
         Raises:
           OSError: if it cannot be made or written to.
         """
         self.directory = directory.absolute()
-        self.directory.mkdir(parents=True, exist_ok=True)
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True
+        if not read_only:
+            self.directory.mkdir(parents=True, exist_ok=True)
+        self._read_only = read_only
+        self._options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep,
+            enable_async_checkpointing=True,
+            cleanup_tmp_directories=not read_only,
+            create=not read_only,
+            read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+        self._tolerated = tolerated_failures
+        self._failures = 0
+        self._writing: int | None = None
+        self._manager = ocp.CheckpointManager(self.directory, options=self._options)
 
     def steps(self) -> list[int]:
-        """Returns the steps there are checkpoints of, in order."""
-        return sorted(self._manager.all_steps())
+        """Returns the steps there are complete checkpoints of, in order."""
+        return sorted(step for step in self._manager.all_steps() if step != self._writing)
 
     def save(self, checkpoint: Checkpoint) -> None:
-        """Writes a checkpoint under its state's step; returns when it is complete on disk."""
+        """Begins to write a checkpoint under its state's step, when the one before it is complete.
+
+        The state may be changed or used up as soon as this returns; ``wait`` returns when the
+        checkpoint is complete on disk.
+
+        Raises:
+          CheckpointError: if too many could not be written.
+        """
+        self.wait()
         arrays = _storable(checkpoint.state)
         meta = {
             "position": checkpoint.position,
             "seconds": checkpoint.seconds,
+            "best": checkpoint.best and dataclasses.asdict(checkpoint.best),
+            "evaluated": checkpoint.evaluated,
             "arrays": _describe(arrays),
             "fingerprints": _fingerprints(arrays),
         }
-        self._manager.save(
-            int(checkpoint.state.step),
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(arrays),
-                meta=ocp.args.JsonSave({"content": meta, "checksum": _checksum(meta)}),
-            ),
+        self._writing = step = int(checkpoint.state.step)
+        try:
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(arrays),
+                    meta=ocp.args.JsonSave({"content": meta, "checksum": _checksum(meta)}),
+                ),
+            )
+        except Exception as error:
+            self._failed(error)
+
+    def wait(self) -> None:
+        """Returns when what ``save`` began is complete on disk.
+
+        Raises:
+          CheckpointError: if too many could not be written.
+        """
+        if self._writing is None:
+            return
+        try:
+            self._manager.wait_until_finished()
+        except Exception as error:
+            self._failed(error)
+        else:
+            self._writing, self._failures = None, 0
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Completes what was begun when the ``with`` block ends, whatever ended it."""
+        try:
+            yield
+        finally:
+            self.wait()
+
+    def ensure(self, step: int) -> None:
+        """Returns when the checkpoint of this step, the last one that was begun, is complete.
+
+        Raises:
+          CheckpointError: if it could not be written.
+        """
+        self.wait()
+        if step not in self.steps():
+            raise CheckpointError(
+                f"The run ends without a checkpoint of step {step}, which could not be written to "
+                f"{self.directory}. Make room there; the same command then continues the run."
+            )
+
+    def _failed(self, error: Exception) -> None:
+        """Reports a checkpoint that could not be written, and makes ready for the next."""
+        step, self._writing = self._writing, None
+        self._failures += 1
+        self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+        steps = self.steps()
+        message = (
+            f"The checkpoint of step {step} could not be written to {self.directory} "
+            f"({_reason(error)}). The last complete one is "
+            f"{f'of step {steps[-1]}' if steps else 'none yet'}."
         )
+        if self._failures > self._tolerated:
+            raise CheckpointError(
+                f"{message} Make room there; the same command then continues the run."
+            ) from error
+        _logger.warning("%s Training goes on.", message)
 
     def restore_latest(self, like: TrainState) -> Checkpoint | None:
         """Returns the newest whole checkpoint, or None if there are none at all.
 
-        A damaged one is reported, set aside as ``<step>.damaged``, and passed over for the one
-        before it.
+        A damaged one is reported and passed over for the one before it; unless this is for reading
+        only, it is set aside as ``<step>.damaged``.
 
         Args:
-          like: a state whose shapes, dtypes and shardings the restored one has.
+          like: a state, or an abstract one, whose shapes, dtypes and shardings the restored one
+            has. It may have been written on other devices and by another number of hosts.
 
         Raises:
           CheckpointError: if every checkpoint is damaged, or one is whole but holds other arrays.
         """
+        self.wait()
         steps = self.steps()
         for step in reversed(steps):
+            error = checkpoint = None
             try:
-                meta = self._restore_meta(step)
-                _check_same_arrays(step, meta["arrays"], _describe(_storable(like)))
-                arrays = self._restore_arrays(step, like, meta["fingerprints"])
+                checkpoint = self._restore(step, like)
             except CheckpointError:
                 raise
             # Damage shows as any error of any layer below, from JSON to the storage driver.
-            except Exception as error:
-                self._set_aside(step, error)
-                continue
-            state = TrainState(**{**arrays, "rng": jax.random.wrap_key_data(arrays["rng"])})
-            return Checkpoint(state, meta["position"], meta["seconds"])
+            except Exception as found:
+                error = found
+            if not distributed.agreed(int(checkpoint is None)):
+                return checkpoint
+            self._set_aside(step, error or OSError("another host could not read it"))
         if steps:
+            aside = "" if self._read_only else "; they were set aside there"
             raise CheckpointError(
-                f"All {len(steps)} checkpoints in {self.directory} are damaged; they were set "
-                "aside there. Choose another working directory to start afresh."
+                f"All {len(steps)} checkpoints in {self.directory} are damaged{aside}. Choose "
+                "another working directory to start afresh."
             )
         return None
+
+    def _restore(self, step: int, like: TrainState) -> Checkpoint:
+        meta = self._restore_meta(step)
+        _check_same_arrays(step, meta["arrays"], _describe(_storable_shapes(like)))
+        arrays = self._restore_arrays(step, like, meta["fingerprints"])
+        state = TrainState(**{**arrays, "rng": jax.random.wrap_key_data(arrays["rng"])})
+        best = meta["best"] and Best(**meta["best"])
+        return Checkpoint(state, meta["position"], meta["seconds"], best, meta["evaluated"])
 
     def _restore_meta(self, step: int) -> dict[str, Any]:
         stored = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore()))
@@ -121,10 +231,7 @@ class Checkpoints:
     def _restore_arrays(
         self, step: int, like: TrainState, fingerprints: Mapping[str, int]
     ) -> dict[str, PyTree]:
-        target = jax.tree.map(
-            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), _storable(like)
-        )
-        args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+        args = ocp.args.Composite(state=ocp.args.StandardRestore(_storable_shapes(like)))
         arrays = self._manager.restore(step, args=args)["state"]
         found = _fingerprints(arrays)
         wrong = [path for path, value in fingerprints.items() if found[path] != value]
@@ -139,27 +246,50 @@ class Checkpoints:
         while aside.exists():
             number += 1
             aside = self.directory / f"{step}.damaged{number}"
-        reason = str(error).strip().splitlines()
+        if self._read_only:
+            _logger.warning("The checkpoint of step %d is damaged (%s).", step, _reason(error))
+            return
         _logger.warning(
-            "The checkpoint of step %d is damaged (%s: %s). It was moved to %s, and the one before "
-            "it is taken.",
+            "The checkpoint of step %d is damaged (%s). It was moved to %s, and the one before it "
+            "is taken.",
             step,
-            type(error).__name__,
-            reason[0] if reason else "no message",
+            _reason(error),
             aside,
         )
-        damaged.rename(aside)
+        if jax.process_index() == 0:
+            damaged.rename(aside)
+        distributed.agreed(0)  # Nobody looks before it is moved.
         self._manager.reload()
 
     def close(self) -> None:
-        """Waits for what is under way and lets the folder go."""
+        """Waits for what is under way and lets the folder go.
+
+        Raises:
+          CheckpointError: if too many could not be written.
+        """
+        self.wait()
         self._manager.close()
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 
 def _storable(state: TrainState) -> dict[str, PyTree]:
     """The state's fields, its key as plain numbers."""
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     return {**fields, "rng": jax.random.key_data(state.rng)}
+
+
+def _storable_shapes(state: TrainState) -> dict[str, PyTree]:
+    """The same of a state that may be abstract: shapes, dtypes and shardings."""
+    shapes = jax.eval_shape(_storable, state)
+    return jax.tree.map(
+        lambda x, own: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=own.sharding),
+        shapes,
+        {field.name: getattr(state, field.name) for field in dataclasses.fields(state)},
+    )
 
 
 def _describe(arrays: PyTree) -> dict[str, str]:
@@ -188,13 +318,17 @@ def _checksum(meta: dict[str, Any]) -> int:
 
 
 def _fingerprints(arrays: PyTree) -> dict[str, int]:
-    found = jax.device_get(_fingerprint_tree(arrays))
+    mesh = jax.tree.leaves(arrays)[0].sharding.mesh
+    found = jax.device_get(_fingerprint_tree(mesh)(arrays))
     return {path: int(value) for path, value in tree.flatten_with_paths(found).items()}
 
 
-@jax.jit
-def _fingerprint_tree(arrays: PyTree) -> PyTree:
-    return jax.tree.map(fingerprint, arrays)
+@functools.cache
+def _fingerprint_tree(mesh: Mesh) -> jax.stages.Wrapped:
+    """The fingerprints of all arrays on a mesh, known to every host."""
+    return jax.jit(
+        lambda arrays: jax.tree.map(fingerprint, arrays), out_shardings=sharding.replicated(mesh)
+    )
 
 
 def fingerprint(x: Array) -> UInt32[Array, ""]:

@@ -1,13 +1,33 @@
 """Exact evaluation: sums over a whole split, divided once."""
 
+import dataclasses
+from collections.abc import Callable, Mapping
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
 from scenax.common.contracts import Batches, MetricSums
-from scenax.train import sharding
+from scenax.train import interrupts, sharding
 from scenax.train.state import TrainState
 from scenax.train.step import EvalStep
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluator:
+    """Something that is measured now and then in training, and always at its end."""
+
+    name: str
+    """Of what is measured, in the log: ``validation``."""
+    every: int
+    """Steps from one time to the next."""
+    measure: Callable[[TrainState], Mapping[str, float]]
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(
+                f"{self.name} must be evaluated every 1 or more steps, not {self.every}."
+            )
 
 
 def evaluate(
@@ -19,8 +39,14 @@ def evaluate(
 
     Raises:
       ValueError: if the split has no example that counts.
+      EvaluationStopped: if a signal asks the run to stop. Where there are several hosts, who cannot
+        stop one by one, it is finished first.
     """
-    on_device = [eval_step(state, sharding.put_batch(batch, mesh)) for batch in batches]
+    on_device = []
+    for batch in batches:
+        if interrupts.requested() and jax.process_count() == 1:
+            raise interrupts.EvaluationStopped
+        on_device.append(eval_step(state, sharding.put_batch(batch, mesh)))
     return mean_metrics(jax.device_get(on_device))
 
 

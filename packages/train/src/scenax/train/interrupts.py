@@ -15,20 +15,33 @@ class TrainingInterrupted(Exception):
         self.signal_number = signal_number
 
 
+class EvaluationStopped(Exception):
+    """An evaluation was given up, since a signal asks the run to stop."""
+
+
+_caught: list[int] = []  # Signals are the process's, and so is what came of them.
+
+
 @contextlib.contextmanager
-def caught_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT are put into; a second one ends the process as ever."""
-    caught: list[int] = []
+def caught_signals() -> Iterator[None]:
+    """Notes SIGTERM and SIGINT for ``requested``; a second one ends the process as ever."""
 
     def catch(number: int, _: object) -> None:
-        caught.append(number)
+        _caught.append(number)
         signal.signal(number, before[number])
 
-    before: dict[int, Any] = {
-        int(n): signal.signal(n, catch) for n in (signal.SIGTERM, signal.SIGINT)
+    _caught.clear()
+    before: dict[int, Any] = {  # A handler that is not Python's cannot be put back.
+        int(n): signal.signal(n, catch) or signal.SIG_DFL for n in (signal.SIGTERM, signal.SIGINT)
     }
     try:
-        yield caught
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        _caught.clear()
+
+
+def requested() -> int:
+    """Returns the signal that came to this process and asks it to stop, 0 if none did."""
+    return _caught[0] if _caught else 0

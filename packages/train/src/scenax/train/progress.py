@@ -28,6 +28,8 @@ class Progress:
         ``unit`` is what an example is called; ``seconds_per_line`` is how often a console that is
         no terminal gets a line.
         """
+        self.step = start
+        """The steps that were begun, whether they were shown or not."""
         self._console = console
         self._total = total_steps
         self._start = start
@@ -68,7 +70,7 @@ class Progress:
         ``input_share`` is the share of the time for which the devices waited for batches. The first
         time that it is large, a line says so and what helps.
         """
-        named = {name: value for name, value in scalars.items() if not name.endswith("_norm")}
+        named = {name: value for name, value in scalars.items() if "_norm" not in name}
         shown = "  ".join(f"{name} {value:.4f}" for name, value in sorted(named.items()))
         shown += f"  {rate:.0f} {self._unit}/s"
         self._bar.update(self._task, completed=step, description=shown)

@@ -1,12 +1,13 @@
 """The training state: everything that a step changes."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, Key
+from jaxtyping import Array, Key
 
 from scenax.common.contracts import Batch, Model, PyTree
 from scenax.train import sharding
@@ -15,17 +16,17 @@ from scenax.train import sharding
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrainState:
-    """Parameters and what goes with them, as one pytree."""
+    """Parameters and what goes with them, as one pytree: of arrays, or of shapes or shardings."""
 
-    step: Int[Array, ""]
-    """How many updates were made."""
+    step: Any
+    """How many updates were made, an int32 scalar."""
     params: PyTree
     opt_state: PyTree
-    model_state: dict[str, PyTree]
+    model_state: PyTree
     """The model's variables other than its parameters, such as running statistics."""
-    rng: Key[Array, ""]
-    """Never changes: the noise of step ``i`` is a function of this key and ``i``."""
-    ema: dict[str, PyTree] | None = None
+    rng: Any
+    """A key that never changes: the noise of step ``i`` is a function of this key and ``i``."""
+    ema: PyTree = None
     """A moving average of the variables, if there is one: what is evaluated."""
 
     @property
@@ -46,9 +47,12 @@ def create_state(
     *,
     seed: int,
     mesh: Mesh,
+    rules: sharding.Rules | None = None,
     ema: bool = False,
 ) -> TrainState:
     """Returns the state at step 0, on the devices of the mesh.
+
+    It is made where it stays: no device ever holds more than its part.
 
     Args:
       model: whose variables are made.
@@ -56,16 +60,31 @@ def create_state(
       batch: of the training shape; only shapes and dtypes matter.
       seed: decides the parameters, and the noise of every step to come.
       mesh: the devices.
+      rules: which of them hold what, by paths of the state (``params/blocks_0/attn/qkv/kernel``);
+        every device has all of it if not given.
       ema: whether a moving average of the variables is kept.
     """
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(batch))
+    init = _initializer(model, optimizer, batch, ema=ema)
+    key = jax.random.key(seed)
+    placed = sharding.shardings(jax.eval_shape(init, key), mesh, rules or {})
+    return jax.jit(init, out_shardings=placed)(key)
 
-    def init(key: Key[Array, ""]) -> TrainState:
-        init_key, train_key = jax.random.split(key)
-        zeros = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), abstract)
-        return _first(model.init(init_key, zeros), optimizer, train_key, ema=ema)
 
-    return jax.jit(init, out_shardings=sharding.replicated(mesh))(jax.random.key(seed))
+def abstract_state(
+    model: Model,
+    optimizer: optax.GradientTransformation,
+    batch: Batch,
+    *,
+    mesh: Mesh,
+    rules: sharding.Rules | None = None,
+    ema: bool = False,
+) -> TrainState:
+    """Returns what ``create_state`` would make: shapes, dtypes and shardings, and no numbers."""
+    shapes = jax.eval_shape(_initializer(model, optimizer, batch, ema=ema), jax.random.key(0))
+    placed = sharding.shardings(shapes, mesh, rules or {})
+    return jax.tree.map(
+        lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes, placed
+    )
 
 
 def state_of(
@@ -74,6 +93,7 @@ def state_of(
     *,
     seed: int,
     mesh: Mesh,
+    rules: sharding.Rules | None = None,
     ema: bool = False,
 ) -> TrainState:
     """Returns the state at step 0 of variables that there are already, such as published ones.
@@ -83,6 +103,7 @@ def state_of(
       optimizer: whose state is made.
       seed: decides the noise of every step to come, as in ``create_state``.
       mesh: the devices.
+      rules: as for ``create_state``.
       ema: whether a moving average of the variables is kept.
     """
 
@@ -90,9 +111,24 @@ def state_of(
         _, train_key = jax.random.split(key)
         return _first(jax.tree.map(jax.numpy.copy, variables), optimizer, train_key, ema=ema)
 
-    placed = jax.device_put(dict(variables), sharding.replicated(mesh))
-    start = jax.jit(first, out_shardings=sharding.replicated(mesh))
-    return start(jax.random.key(seed), placed)
+    key, given = jax.random.key(seed), dict(variables)
+    placed = sharding.shardings(jax.eval_shape(first, key, given), mesh, rules or {})
+    everywhere = {"params": placed.params, **placed.model_state}
+    start = jax.jit(first, out_shardings=placed)
+    return start(key, jax.device_put(given, everywhere))
+
+
+def _initializer(
+    model: Model, optimizer: optax.GradientTransformation, batch: Batch, *, ema: bool
+) -> Callable[[Key[Array, ""]], TrainState]:
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), dict(batch))
+
+    def init(key: Key[Array, ""]) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        zeros = jax.tree.map(lambda x: jax.numpy.zeros(x.shape, x.dtype), abstract)
+        return _first(model.init(init_key, zeros), optimizer, train_key, ema=ema)
+
+    return init
 
 
 def _first(

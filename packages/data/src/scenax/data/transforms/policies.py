@@ -38,7 +38,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from scenax.data.examples import Example
 from scenax.data.transforms import geometry
 
-_MAX_MAGNITUDE = 10
+_MAX_MAGNITUDE = 10  # Of the operations' table; recipes go on in a straight line.
+_HIGHEST_MAGNITUDE = 20  # From here on Posterize would keep more bits than there are.
 _NUM_STRENGTHS = 31
 _GREY, _BLACK = 128, 0
 
@@ -273,7 +274,11 @@ IMAGENET_POLICY = (
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment:
-    """Applies ``layers`` of sixteen operations, drawn uniformly, all at ``magnitude``, 0 to 10."""
+    """Applies ``layers`` of sixteen operations, drawn uniformly, all at ``magnitude``.
+
+    It is from 0 to 10, or beyond, up to 20, as AugReg (arXiv 2106.10270) and Mixer (arXiv
+    2105.01601) have it.
+    """
 
     layers: int = 2
     magnitude: float = 10
@@ -281,9 +286,10 @@ class RandAugment:
     def __post_init__(self) -> None:
         if self.layers < 0:
             raise ValueError(f"RandAugment's layers must be at least 0, got {self.layers}.")
-        if not 0 <= self.magnitude <= _MAX_MAGNITUDE:
+        if not 0 <= self.magnitude <= _HIGHEST_MAGNITUDE:
             raise ValueError(
-                f"RandAugment's magnitude must be from 0 to {_MAX_MAGNITUDE}, got {self.magnitude}."
+                f"RandAugment's magnitude must be from 0 to {_HIGHEST_MAGNITUDE}, "
+                f"got {self.magnitude}."
             )
 
     def __call__(self, example: Example, rng: np.random.Generator) -> Example:
