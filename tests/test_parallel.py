@@ -72,11 +72,14 @@ RUNS = {
         batch,
         optax.adamw(1e-3, weight_decay=0.05),
     ),
-    # Adam would make large steps of the rounding errors in what normalization leaves of gradients.
+    # In float64, since rounding decides at a kink of ReLU or max-pooling, and batch normalization
+    # over few values makes much of it: in float32 the losses part after 8 steps, and by 1e-3.
     "resnet": (
-        lambda: ClassificationModel({"architecture": "resnet10t"}, INFO),
+        lambda: ClassificationModel(
+            {"architecture": "test_resnet", "args": {"dtype": "float64"}}, INFO
+        ),
         batch,
-        optax.sgd(0.002, momentum=0.9),
+        optax.sgd(0.01, momentum=0.9),
     ),
     "detector": (
         lambda: DetectionModel({"architecture": "tiny_detector"}, INFO),
@@ -88,6 +91,11 @@ RUNS = {
 
 def train(name, *, devices=8, model=1, strategy="replicated", steps=STEPS, **options):
     """The losses of the steps, and the state after them."""
+    with jax.enable_x64(name == "resnet"):
+        return _train(name, devices, model, strategy, steps, options)
+
+
+def _train(name, devices, model, strategy, steps, options):
     make, make_batch, optimizer = RUNS[name]
     network = make()
     mesh = sharding.make_mesh(jax.devices()[:devices], model=model)
@@ -145,5 +153,5 @@ def test_losses_are_those_of_one_device(alone, name, strategy, model):
         if shard.device == jax.devices()[3]
     )
     assert held == split
-    most = {"replicated": 1.0, "fsdp": 0.25, "tensor": 0.5, "fsdp+tensor": 0.25}[strategy]
+    most = {"replicated": 1.0, "fsdp": 0.3, "tensor": 0.5, "fsdp+tensor": 0.3}[strategy]
     assert held <= most * whole
