@@ -24,5 +24,5 @@ def pytest_addoption(parser):
         "--every-name",
         dest="every_name",
         action="store_true",
-        help="trace every architecture at its published size, and not every third",
+        help="trace every architecture at its published size, and not every sixth",
     )

@@ -188,6 +188,13 @@ def matchers(session: nox.Session) -> None:
 
 
 @nox.session
+def checkpoints(session: nox.Session) -> None:
+    """Times training with a checkpoint every hundred steps beside training without."""
+    sync(session, "--package=scenax-models", "--package=scenax-train")
+    session.run("python", "benchmarks/checkpoint_overhead.py", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Counts what every architecture of the working tree costs; arguments go to asv run."""
     sync(session, "--group=apps", "--group=bench")

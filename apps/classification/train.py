@@ -2,13 +2,14 @@
 
 import dataclasses
 import pathlib
+from typing import Any
 
 from rich.console import Console
 
 from scenax.common import config as config_lib
 from scenax.train import crashes, loop, profiling, state, step, workdir, writers
 from scenax.train.checkpoints import Checkpoint, CheckpointError, Checkpoints
-from scenax.train.evaluate import evaluate
+from scenax.train.evaluate import Evaluator, evaluate
 from scenax.train.progress import Progress
 
 from . import pretrained
@@ -23,6 +24,7 @@ BEST_NAME = "best"
 class Run(Task):
     """A task in a folder: ready to train or to evaluate."""
 
+    evaluators: list[Evaluator]
     checkpoints: Checkpoints
     best: loop.KeepBest | None
     start: Checkpoint
@@ -35,13 +37,16 @@ def make_run(config: Config, folder: pathlib.Path, data_dir: str | None) -> Run:
     What a user can get wrong in a configuration shows here, before anything in ``folder`` changes.
     """
     task = make_task(config, data_dir)
+    evaluators = make_evaluators(task)
+    if config.selection is not None:
+        config.selection.every({evaluator.name: evaluator.every for evaluator in evaluators})
     checkpoints = Checkpoints(
         folder / workdir.CHECKPOINTS_NAME,
         keep=config.keep_checkpoints,
         tolerated_failures=config.tolerated_save_failures,
     )
     start = checkpoints.restore_latest(like=task.abstract_state()) or _beginning(task)
-    return _run(task, checkpoints, _keep_best(config, folder), start)
+    return _run(task, evaluators, checkpoints, _keep_best(config, folder), start)
 
 
 def read_run(config: Config, folder: pathlib.Path, data_dir: str | None) -> Run:
@@ -58,7 +63,7 @@ def read_run(config: Config, folder: pathlib.Path, data_dir: str | None) -> Run:
     start = checkpoints.restore_latest(like=task.abstract_state())
     if start is None:
         raise CheckpointError(f"{folder} has no checkpoint yet.")
-    return _run(task, checkpoints, None, start)
+    return _run(task, [], checkpoints, None, start)
 
 
 def train(
@@ -89,7 +94,7 @@ def train(
             run.start,
             train_step=train_step,
             batches=run.dataset.train_iter,
-            evaluators=make_evaluators(run),
+            evaluators=run.evaluators,
             cadence=run.cadence,
             mesh=run.mesh,
             checkpoints=run.checkpoints,
@@ -127,8 +132,5 @@ def _keep_best(config: Config, folder: pathlib.Path) -> loop.KeepBest | None:
     return loop.KeepBest(config.selection, Checkpoints(folder / BEST_NAME, keep=1))
 
 
-def _run(
-    task: Task, checkpoints: Checkpoints, best: loop.KeepBest | None, start: Checkpoint
-) -> Run:
-    fields = {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
-    return Run(**fields, checkpoints=checkpoints, best=best, start=start)
+def _run(task: Task, *where: Any) -> Run:
+    return Run(*(getattr(task, field.name) for field in dataclasses.fields(task)), *where)

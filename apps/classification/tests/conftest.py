@@ -20,11 +20,16 @@ jax.config.update("jax_numpy_dtype_promotion", "standard")
 class Command:
     """Runs the app's command line in processes of their own, as a user does."""
 
-    def __init__(self, data_dir: pathlib.Path) -> None:
+    def __init__(self, data_dir: pathlib.Path, compiled: pathlib.Path) -> None:
         self.data_dir = data_dir
+        self.environment = os.environ | {
+            "XLA_FLAGS": "",
+            "JAX_PLATFORMS": "cpu",
+            "JAX_COMPILATION_CACHE_DIR": str(compiled),  # Most runs compile the same programs.
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
 
     def start(self, *arguments: str, module: str = "main") -> subprocess.Popen:
-        environment = os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"}
         return subprocess.Popen(
             [
                 sys.executable,
@@ -34,7 +39,7 @@ class Command:
                 *arguments,
             ],
             cwd=ROOT,
-            env=environment,
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -52,8 +57,8 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def command(data_dir):
-    return Command(data_dir)
+def command(data_dir, tmp_path_factory):
+    return Command(data_dir, tmp_path_factory.mktemp("compiled"))
 
 
 @pytest.fixture(scope="session")

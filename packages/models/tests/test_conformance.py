@@ -129,7 +129,7 @@ def trained(family, **options):
     """Gradients and outputs of a step of training, in which as much is random as can be."""
     _, variables, images, _ = made(family)
     noise = {rate: 0.3 for rate in RATES if (family, rate) in NOISY}
-    model, _ = make(family, **noise, **options)
+    model, _ = make(family, **{**noise, **options})
 
     def loss(params):
         output, _ = model.apply(
@@ -154,12 +154,22 @@ def test_every_parameter_has_a_gradient(family):
 
 @for_every(f for f in FAMILIES if f != "fully_connected")
 def test_remat_equals_plain(family):
-    (gradients, output), (again, output_again) = trained(family), trained(family, remat=True)
+    assert_trained_alike(trained(family, remat=True), trained(family))
+
+
+@for_every(f for f in FAMILIES if _registry.has_option(SMALL[f]["model"], "scan_blocks"))
+def test_scan_equals_plain(family):
+    loop = trained(family, drop_path_rate=0.0)  # Other blocks are dropped in a scan.
+    assert_trained_alike(trained(family, drop_path_rate=0.0, scan_blocks=True), loop)
+
+
+def assert_trained_alike(got, wanted):
+    (again, output_again), (gradients, output) = got, wanted
     assert_close(output_again, output)
     # Some are zero but for rounding: a norm removes what its predecessor's bias adds.
     floor = 1e-2 * max(np.std(leaf) for leaf in jax.tree.leaves(gradients))
-    for got, wanted in zip(jax.tree.leaves(again), jax.tree.leaves(gradients), strict=True):
-        assert np.abs(got - wanted).max() <= 3e-4 * max(np.std(wanted), floor)
+    for one, other in zip(jax.tree.leaves(again), jax.tree.leaves(gradients), strict=True):
+        assert np.abs(one - other).max() <= 3e-4 * max(np.std(other), floor)
 
 
 @for_every(FAMILIES)

@@ -1,5 +1,6 @@
 """A model and data without any framework: linear regression, through the contract."""
 
+import functools
 import itertools
 import types
 
@@ -9,6 +10,8 @@ import numpy as np
 import pytest
 
 from scenax.train import sharding, state
+
+from . import faults, hosts
 
 collect_ignore = ["goldens"]  # They need what the tests do not.
 
@@ -122,3 +125,24 @@ def make_state(mesh):
     return lambda optimizer, seed=0: state.create_state(
         Linear(), optimizer, batch_of(range(8)), seed=seed, mesh=mesh
     )
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory):
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="module")
+def fork(compiled):
+    """A function that trains to a step in a process of its own, or does something else."""
+    children = []
+
+    def begin(folder, does, **options):
+        if isinstance(does, int):
+            does = functools.partial(hosts.train, folder, does, **options)
+        children.append(faults.Child(compiled, folder, does))
+        return children[-1]
+
+    yield begin
+    for child in children:
+        child.close()

@@ -4,11 +4,13 @@ Linear regression on 64 inputs, its weights split over all devices, by the whole
 loop, checkpoints, evaluation, writer. Process 1 kills itself in the update after step DIE_AT.
 """
 
+import contextlib
 import io
 import os
 import pathlib
 import signal
 import sys
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ import numpy as np
 import optax
 from rich.console import Console
 
+from scenax.common.contracts import BatchIterator
 from scenax.train import distributed, loop, sharding, state, step
 from scenax.train.checkpoints import Checkpoint, Checkpoints
 from scenax.train.evaluate import Evaluator, evaluate
@@ -23,6 +26,8 @@ from scenax.train.progress import Progress
 from scenax.train.writers import make_writer
 
 WIDTH, BATCH = 64, 16
+OPTIMIZER = optax.adam(0.03)
+BALLAST = 2**16  # It makes a checkpoint larger than a log.
 
 
 def part(first: int, size: int, real: int) -> dict[str, np.ndarray]:
@@ -40,6 +45,9 @@ class Batches:
     def __init__(self) -> None:
         self.next = 0
 
+    def __iter__(self):
+        return self
+
     def __next__(self):
         self.next += 1
         return part(BATCH * self.next, BATCH, BATCH)
@@ -47,20 +55,23 @@ class Batches:
     def get_state(self):
         return {"next": self.next}
 
-    def set_state(self, position):
-        self.next = position["next"]
+    def set_state(self, state):
+        self.next = state["next"]
 
 
 class Regression:
     def init(self, rng, batch):
-        return {"params": {"w": jax.random.normal(rng, (WIDTH,)), "b": jnp.zeros(())}}
+        return {
+            "params": {"w": jax.random.normal(rng, (WIDTH,)), "b": jnp.zeros(())},
+            "stats": {"ballast": jax.random.normal(rng, (BALLAST,))},
+        }
 
     def apply(self, variables, batch, *, train, rngs=None):
         inputs, params = batch["inputs"], variables["params"]
         if train:
             keep = jax.random.bernoulli(rngs["dropout"], 0.9, inputs.shape)
             inputs = jnp.where(keep, inputs, 0)
-        return inputs @ params["w"] + params["b"], {}
+        return inputs @ params["w"] + params["b"], {"stats": variables["stats"]}
 
     def loss_fn(self, outputs, batch, params=None):
         total, normalizer = self.get_metrics_fn("train")(outputs, batch)["loss"]
@@ -74,12 +85,31 @@ class Regression:
         return metrics_fn
 
 
-def main(folder: pathlib.Path, steps: int, die_at: int) -> None:
+def nothing(number: int) -> None:
+    """What a step or a batch calls if no test wants to know."""
+
+
+def train(
+    folder: pathlib.Path,
+    steps: int,
+    *,
+    on_step: Callable[[int], None] = nothing,
+    on_evaluation: Callable[[int], None] = nothing,
+    source: BatchIterator | None = None,
+    evaluation_batches: int = 2,
+    save_every: int = 5,
+    tolerated_failures: int = 0,
+) -> int:
+    """Trains to ``steps``, and returns from where.
+
+    ``on_step`` is called before each update with the number of those before it, ``on_evaluation``
+    before each batch of an evaluation with its place.
+    """
     mesh = sharding.make_mesh()
-    model, optimizer, example = Regression(), optax.adam(0.03), part(0, BATCH, BATCH)
+    model, optimizer, example = Regression(), OPTIMIZER, part(0, BATCH, BATCH)
     placing = {"mesh": mesh, "rules": {r"/w$": ("data",)}}
     like = state.abstract_state(model, optimizer, example, **placing)
-    checkpoints = Checkpoints(folder / "checkpoints")
+    checkpoints = Checkpoints(folder / "checkpoints", tolerated_failures=tolerated_failures)
     start = checkpoints.restore_latest(like)
     if start is None:
         first = state.create_state(model, optimizer, example, seed=0, **placing)
@@ -87,28 +117,49 @@ def main(folder: pathlib.Path, steps: int, die_at: int) -> None:
     placed = jax.tree.map(lambda x: x.sharding, like)
     update = step.make_train_step(model, optimizer, mesh, state_sharding=placed)
     eval_step = step.make_eval_step(model, mesh, "validation")
-    split = [part(10**6, 48, 48), part(10**6 + 48, 48, 5)]  # 53 examples, for any number of hosts.
+    firsts = range(10**6, 10**6 + 48 * evaluation_batches, 48)
+    split = [part(first, 48, 5 if first == firsts[-1] else 48) for first in firsts]
     began = int(start.state.step)
 
-    def spied(state, batch):
-        if jax.process_index() == 1 and progress.step == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+    def told_step(state, batch):
+        on_step(progress.step)
         return update(state, batch)
 
-    with Progress(Console(file=io.StringIO()), steps, start=began) as progress:
+    def told_batches():
+        for place, batch in enumerate(split):
+            on_evaluation(place)
+            yield batch
+
+    with (
+        contextlib.closing(make_writer([], folder, resume_step=began)) as writer,
+        Progress(Console(file=io.StringIO()), steps, start=began) as progress,
+    ):
         loop.fit(
             start,
-            train_step=spied,
-            batches=Batches(),
-            evaluators=[Evaluator("validation", 10, lambda s: evaluate(eval_step, s, split, mesh))],
-            cadence=loop.Cadence(steps, log_every=1, save_every=5, examples_per_step=BATCH),
+            train_step=told_step,
+            batches=source or Batches(),
+            evaluators=[
+                Evaluator(
+                    "validation", 10, lambda state: evaluate(eval_step, state, told_batches(), mesh)
+                )
+            ],
+            cadence=loop.Cadence(steps, 1, save_every, examples_per_step=BATCH),
             mesh=mesh,
             checkpoints=checkpoints,
-            writer=make_writer([], folder, resume_step=began),
+            writer=writer,
             progress=progress,
         )
     checkpoints.close()
-    sys.stdout.write(f"done {began} {jax.process_count()} {mesh.size}\n")
+    return began
+
+
+def main(folder: pathlib.Path, steps: int, die_at: int) -> None:
+    def die(step: int) -> None:
+        if jax.process_index() == 1 and step == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    began = train(folder, steps, on_step=die)
+    sys.stdout.write(f"done {began} {jax.process_count()} {jax.device_count()}\n")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 import dataclasses
+import functools
 import gc
 import json
 import logging
 import pathlib
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 from scenax.train import sharding
 from scenax.train import state as state_lib
 from scenax.train.checkpoints import Checkpoint, CheckpointError, Checkpoints, fingerprint
+
+from . import faults
 
 # When Orbax fails to read one array, it leaves its tasks for the others without an owner.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
@@ -45,7 +49,10 @@ def numbered(make_state, number):
 
 
 def check_is(found, make_state, number):
-    expected = numbered(make_state, number)
+    check_same(found, numbered(make_state, number))
+
+
+def check_same(found, expected):
     assert (found.position, found.seconds) == (expected.position, expected.seconds)
 
     def same(a, b):
@@ -175,6 +182,67 @@ def test_changed_metadata_do_not_pass(folder, make_state):
     content["content"]["position"]["next"] = 31
     meta.write_text(json.dumps(content))
     check_is(Checkpoints(folder).restore_latest(make_state(OPTIMIZER)), make_state, 2)
+
+
+def test_an_abstract_state_says_enough(folder, toy, make_state):
+    two = sharding.make_mesh(jax.devices()[:2])
+    like = state_lib.abstract_state(toy.Linear(), OPTIMIZER, toy.batch_of(range(8)), mesh=two)
+    found = Checkpoints(folder).restore_latest(like)
+    check_is(found, make_state, 3)
+    assert all(x.sharding.device_set == {*two.devices.flat} for x in jax.tree.leaves(found.state))
+
+
+def snapshot(folder: pathlib.Path) -> dict[str, bytes | None]:
+    """All that is in a folder."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+    }
+
+
+@pytest.mark.parametrize("damaged", [(), (3,), (1, 2, 3)])
+def test_to_read_changes_nothing(folder, make_state, damaged):
+    for step in damaged:
+        for path in files_of(folder, step):
+            path.write_bytes(path.read_bytes()[:-7])
+    (folder / "4.orbax-checkpoint-tmp").mkdir()  # As of a run that is under way.
+    before = snapshot(folder)
+    checkpoints = Checkpoints(folder, read_only=True)
+    if len(damaged) == 3:
+        with pytest.raises(CheckpointError, match=r"All 3 checkpoints in \S+ are damaged\. Choose"):
+            checkpoints.restore_latest(make_state(OPTIMIZER))
+    else:
+        check_is(checkpoints.restore_latest(make_state(OPTIMIZER)), make_state, 3 - len(damaged))
+    checkpoints.close()
+    assert snapshot(folder) == before
+
+
+def test_a_reader_follows_when_the_newest_is_replaced(tmp_path, make_state, caplog):
+    run = Checkpoints(tmp_path, keep=1)
+    run.save(numbered(make_state, 1))
+    run.wait()
+    reader = Checkpoints(tmp_path, read_only=True)
+    run.save(numbered(make_state, 2))
+    run.wait()
+    assert [path.name for path in tmp_path.iterdir()] == ["2"]
+    check_is(reader.restore_latest(make_state(OPTIMIZER)), make_state, 2)
+    assert "damaged" not in caplog.text
+
+
+def test_to_read_what_is_not_there_makes_no_folder(tmp_path, make_state):
+    checkpoints = Checkpoints(tmp_path / "new", read_only=True)
+    assert checkpoints.restore_latest(make_state(OPTIMIZER)) is None
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("returns", ["wait", "ensure"])
+@pytest.mark.parametrize("last", [1, 4])
+def test_what_was_reported_as_saved_outlives_a_kill(fork, tmp_path, last, returns):
+    folder = tmp_path / "checkpoints"
+    does = functools.partial(faults.save_and_die, folder, last, returns)
+    assert fork(folder, does).end() == -signal.SIGKILL
+    expected = faults.numbered(last)
+    check_same(Checkpoints(folder).restore_latest(expected.state), expected)
 
 
 dtypes = st.sampled_from(["float32", "bfloat16", "int32", "uint8", "bool", "float16"])

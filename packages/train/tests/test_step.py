@@ -37,6 +37,83 @@ def test_a_step_is_gradient_descent_on_the_mean(toy, mesh, make_state):
     assert means["param_norm"] == pytest.approx(np.sqrt((w_next**2).sum() + b_next**2), rel=1e-5)
 
 
+def without_noise(toy):
+    """The toy without dropout, for what is to be compared with another way to compute it."""
+
+    class Plain(toy.Linear):
+        def apply(self, variables, batch, *, train, rngs=None):
+            return super().apply(variables, batch, train=False)[0], {"stats": variables["stats"]}
+
+    return Plain()
+
+
+def gradient(params, batch):
+    """Of the mean squared error over the examples that count, in numpy."""
+    x, mask = batch["inputs"], batch["batch_mask"]
+    residual = (x @ params["w"] + params["b"] - batch["label"]) * mask
+    return {
+        "w": 2 * (residual[:, None] * x).sum(0) / mask.sum(),
+        "b": 2 * residual.sum() / mask.sum(),
+    }
+
+
+def norm(arrays):
+    return np.sqrt(sum(np.square(x).sum() for x in arrays.values()))
+
+
+def masked_batch(toy):
+    """Of 32 examples, some of which do not count: not as many in each part of it."""
+    batch = toy.batch_of(range(32))
+    batch["batch_mask"][[1, 2, 3, 5, 7, 9, 13, 20, 30]] = 0
+    return batch
+
+
+def one_step(toy, mesh, batch, **options):
+    """The parameters before and after a step of gradient descent, and the metrics."""
+    optimizer = optax.sgd(0.1)
+    start = state_lib.create_state(toy.Linear(), optimizer, batch, seed=1, mesh=mesh)
+    before = jax.device_get(start.params)
+    update = step.make_train_step(without_noise(toy), optimizer, mesh, **options)
+    end, metrics = update(start, sharding.put_batch(batch, mesh))
+    return before, jax.device_get(end.params), mean_metrics([jax.device_get(metrics)])
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+@pytest.mark.parametrize("microbatches", [1, 2, 4])
+def test_a_batch_in_parts_is_the_whole_batch(toy, devices, microbatches):
+    mesh = sharding.make_mesh(jax.devices()[:devices])
+    batch = masked_batch(toy)
+    before, after, metrics = one_step(toy, mesh, batch, microbatches=microbatches)
+    grads = gradient(before, batch)
+    for name in ("w", "b"):
+        np.testing.assert_allclose(after[name], before[name] - 0.1 * grads[name], rtol=1e-5)
+    error = (batch["inputs"] @ before["w"] + before["b"] - batch["label"]) * batch["batch_mask"]
+    assert metrics["loss"] == pytest.approx(np.square(error).sum() / 23, rel=1e-5)
+    assert metrics["grad_norm"] == pytest.approx(norm(grads), rel=1e-5)
+    assert metrics["grad_norm/w"] == pytest.approx(norm({"w": grads["w"]}), rel=1e-5)
+    assert metrics["grad_norm/b"] == pytest.approx(abs(grads["b"]), rel=1e-5)
+
+
+def test_a_batch_that_does_not_divide_into_parts_is_named(toy, mesh):
+    with pytest.raises(ValueError, match=r"32 examples .* 3 microbatches over 8 devices each"):
+        one_step(toy, mesh, masked_batch(toy), microbatches=3)
+
+
+@pytest.mark.parametrize("microbatches", [1, 2])
+def test_sharpness_aware_steps_go_by_the_gradient_where_the_loss_is_highest(
+    toy, mesh, microbatches
+):
+    batch, rho = masked_batch(toy), 0.5
+    before, after, metrics = one_step(toy, mesh, batch, sam_rho=rho, microbatches=microbatches)
+    uphill = gradient(before, batch)
+    highest = {name: before[name] + rho * uphill[name] / norm(uphill) for name in before}
+    grads = gradient(highest, batch)
+    for name in ("w", "b"):
+        np.testing.assert_allclose(after[name], before[name] - 0.1 * grads[name], rtol=1e-5)
+    error = (batch["inputs"] @ before["w"] + before["b"] - batch["label"]) * batch["batch_mask"]
+    assert metrics["loss"] == pytest.approx(np.square(error).sum() / 23, rel=1e-5)  # Not up there.
+
+
 def test_devices_do_not_matter(toy):
     optimizer = optax.adam(0.1)
     ends = []
@@ -82,6 +159,32 @@ def test_evaluation_is_exact_for_any_batch_size(toy, size, devices, make_state):
     outputs = everything["inputs"] @ np.asarray(state.params["w"]) + float(state.params["b"])
     expected = np.mean((outputs - everything["label"]).astype(np.float64) ** 2)
     assert found["loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_devices_have_no_more_than_two_batches_to_evaluate(toy, mesh, make_state):
+    begun, waited_for = [], set()
+
+    class Metric:
+        """A number that is there when it is waited for."""
+
+        def __init__(self, number):
+            self._number = number
+
+        def block_until_ready(self):
+            waited_for.add(self._number)
+            return self
+
+        def __array__(self, dtype=None, copy=None):
+            return np.asarray(float(self._number))
+
+    def eval_step(state, batch):
+        begun.append(Metric(len(begun)))
+        assert len(begun) - len(waited_for) <= 2
+        return {"loss": (begun[-1], 1.0)}
+
+    state = make_state(optax.sgd(0.1))
+    assert evaluate(eval_step, state, toy.Split(40, 8), mesh) == {"loss": 2.0}
+    assert len(begun) == 5
 
 
 def test_nothing_to_evaluate_is_named(toy, mesh, make_state):

@@ -29,3 +29,18 @@ def test_extremes():
     assert y.dtype == jnp.bfloat16
     with pytest.raises(ValueError, match=r"from 0 to 1, got 1.5"):
         DropPath(1.5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_rate_can_be_an_array(dtype):
+    x = jax.random.normal(jax.random.key(0), (200, 3), dtype)
+
+    @jax.jit
+    def dropped(rate):
+        return DropPath(rate).apply({}, x, train=True, rngs={"dropout": jax.random.key(1)})
+
+    for rate in (0.0, 0.3):
+        wanted = DropPath(rate).apply({}, x, train=True, rngs={"dropout": jax.random.key(1)})
+        got = dropped(jnp.float32(rate))
+        assert got.dtype == x.dtype
+        np.testing.assert_allclose(got.astype("float32"), wanted.astype("float32"), rtol=1e-6)

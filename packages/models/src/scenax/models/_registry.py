@@ -37,7 +37,10 @@ def create_model(name: str, **options: Any) -> "nn.Module":
     families know ``num_classes`` (0: pooled features and no head), ``in_chans``, ``img_size``
     (an integer or height and width), ``global_pool``, ``features_only`` with ``out_indices``
     (feature maps instead of logits), ``drop_rate``, ``drop_path_rate``, ``dtype`` (of the
-    computation; parameters are float32) and ``remat`` (less memory for more computation).
+    computation; parameters are float32) and ``remat`` (less memory for more computation: the
+    backward pass computes all of a block again with ``"full"`` or True, and all but products with
+    weights, convolutions included, with ``"dots"``). ViTs and MLP-Mixers know ``scan_blocks`` too,
+    with which the time to compile does not grow with depth; variables stay as they are.
 
     >>> import jax, jax.numpy as jnp
     >>> model = create_model("test_vit", num_classes=10, in_chans=1, img_size=32)

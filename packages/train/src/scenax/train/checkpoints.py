@@ -11,7 +11,11 @@ import dataclasses
 import functools
 import json
 import logging
+import os
 import pathlib
+import re
+import shutil
+import sys
 import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -77,13 +81,13 @@ class Checkpoints:
         self.directory = directory.absolute()
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
+            _say_errors_once()
         self._read_only = read_only
         self._options = ocp.CheckpointManagerOptions(
             max_to_keep=keep,
             enable_async_checkpointing=True,
             cleanup_tmp_directories=not read_only,
             create=not read_only,
-            read_only=read_only,
         )
         self._tolerated = tolerated_failures
         self._failures = 0
@@ -104,6 +108,8 @@ class Checkpoints:
           CheckpointError: if too many could not be written.
         """
         self.wait()
+        if self._failures:
+            self._remove_unfinished()
         arrays = _storable(checkpoint.state)
         meta = {
             "position": checkpoint.position,
@@ -165,18 +171,26 @@ class Checkpoints:
         """Reports a checkpoint that could not be written, and makes ready for the next."""
         step, self._writing = self._writing, None
         self._failures += 1
-        self._manager = ocp.CheckpointManager(self.directory, options=self._options)
+        self._remove_unfinished()
+        options = dataclasses.replace(self._options, cleanup_tmp_directories=False)
+        self._manager = ocp.CheckpointManager(self.directory, options=options)
         steps = self.steps()
         message = (
             f"The checkpoint of step {step} could not be written to {self.directory} "
-            f"({_reason(error)}). The last complete one is "
-            f"{f'of step {steps[-1]}' if steps else 'none yet'}."
+            f"({_reason(error)}). "
+            + (f"The last complete one is of step {steps[-1]}." if steps else "There is none yet.")
         )
         if self._failures > self._tolerated:
             raise CheckpointError(
                 f"{message} Make room there; the same command then continues the run."
             ) from error
         _logger.warning("%s Training goes on.", message)
+
+    def _remove_unfinished(self) -> None:
+        """Makes room; what threads still write of a checkpoint that failed, goes the next time."""
+        if jax.process_index() == 0:
+            for path in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(path, ignore_errors=True)
 
     def restore_latest(self, like: TrainState) -> Checkpoint | None:
         """Returns the newest whole checkpoint, or None if there are none at all.
@@ -204,6 +218,8 @@ class Checkpoints:
                 error = found
             if not distributed.agreed(int(checkpoint is None)):
                 return checkpoint
+            if self._read_only and self._has_newer_than(steps[-1]):
+                return self.restore_latest(like)  # It was removed for a newer one meanwhile.
             self._set_aside(step, error or OSError("another host could not read it"))
         if steps:
             aside = "" if self._read_only else "; they were set aside there"
@@ -239,6 +255,10 @@ class Checkpoints:
             raise ValueError(f"{len(wrong)} arrays are not what was saved, {wrong[0]} among them")
         return arrays
 
+    def _has_newer_than(self, step: int) -> bool:
+        self._manager.reload()
+        return any(other > step for other in self.steps())
+
     def _set_aside(self, step: int, error: Exception) -> None:
         damaged = self.directory / str(step)
         aside = self.directory / f"{step}.damaged"
@@ -272,8 +292,36 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
+    """One line on an error; what the storage driver adds to the system's own words is left out."""
+    text = str(error).strip().partition("\n")[0]
+    if code := re.search(r"os_error_code='(\d+)'", text):
+        return os.strerror(int(code[1]))
+    text = re.sub(r" (\[tensorstore_spec|See full TensorStore details).*", "", text)
+    return f"{type(error).__name__}: {text or 'no message'}"
+
+
+@functools.cache
+def _say_errors_once() -> None:
+    """Leaves it to ``wait`` to say why a checkpoint could not be written.
+
+    Before it is raised there, each thread of Orbax that meets the error logs a traceback of it; and
+    what else was being written prints one when it finds that nobody waits for it any more. Nor is
+    it worth a warning that ``wait`` waited.
+    """
+
+    def is_news(record: logging.LogRecord) -> bool:
+        theirs = f"{os.sep}orbax{os.sep}" in record.pathname
+        told = record.exc_info or "Waiting for previous save" in str(record.msg)
+        return not (theirs and told)
+
+    logging.getLogger("absl").addFilter(is_news)
+    show = sys.unraisablehook
+
+    def show_news(error: Any) -> None:
+        if str(error.exc_value) != "Event loop is closed":
+            show(error)
+
+    sys.unraisablehook = show_news
 
 
 def _storable(state: TrainState) -> dict[str, PyTree]:

@@ -42,8 +42,11 @@ def evaluate(
       EvaluationStopped: if a signal asks the run to stop. Where there are several hosts, who cannot
         stop one by one, it is finished first.
     """
-    on_device = []
+    on_device: list[MetricSums] = []
     for batch in batches:
+        # The devices have one batch to do while the next is prepared; whoever asks the run to stop
+        # would have to wait for more.
+        jax.block_until_ready(on_device[-2:-1])
         if interrupts.requested() and jax.process_count() == 1:
             raise interrupts.EvaluationStopped
         on_device.append(eval_step(state, sharding.put_batch(batch, mesh)))

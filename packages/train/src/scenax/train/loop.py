@@ -13,7 +13,6 @@ import numpy as np
 from jax.sharding import Mesh
 
 from scenax.common.contracts import BatchIterator, MetricSums
-from scenax.common.registry import did_you_mean
 from scenax.train import distributed, hardware, interrupts
 from scenax.train.checkpoints import Checkpoint, Checkpoints
 from scenax.train.divergence import check_finite
@@ -123,6 +122,8 @@ def fit(  # noqa: C901, PLR0913  (one order from top to bottom, and what it has 
             if new and (done or stopping or step % cadence.save_every == 0):
                 check_finite(pending, step, checkpoints)
                 with clock.paused():
+                    if keep_best is not None:
+                        keep_best.checkpoints.wait()  # What this one calls the best is whole.
                     checkpoints.save(here)
             if new and (done or stopping):
                 checkpoints.ensure(step)
@@ -187,13 +188,7 @@ def _hopeless(
     if keep_best is None:
         return lambda best, step: False
     selection = keep_best.selection
-    every = {evaluator.name: evaluator.every for evaluator in evaluators}
-    if selection.evaluator not in every:
-        raise ValueError(
-            f"{selection.metric!r} is to be selected by, and {selection.evaluator!r} is not "
-            f"evaluated. {did_you_mean(selection.evaluator, every)}"
-        )
-    between = every[selection.evaluator]
+    between = selection.every({evaluator.name: evaluator.every for evaluator in evaluators})
     return lambda best, step: best is not None and selection.exhausted(best, step, between)
 
 

@@ -46,6 +46,19 @@ class Selection:
         """The name of what measures the metric: ``validation``."""
         return self.metric.partition("/")[0]
 
+    def every(self, evaluators: Mapping[str, int]) -> int:
+        """Returns how many steps are between evaluations, given that of every evaluator.
+
+        Raises:
+          ValueError: if nothing measures the metric.
+        """
+        if self.evaluator not in evaluators:
+            raise ValueError(
+                f"{self.metric!r} is to be selected by, and {self.evaluator!r} is not evaluated. "
+                f"{did_you_mean(self.evaluator, evaluators)}"
+            )
+        return evaluators[self.evaluator]
+
     def value(self, metrics: Mapping[str, float]) -> float:
         """Returns the metric's value among those of an evaluation, by ``split/name``.
 

@@ -4,19 +4,33 @@ Blocks are not shared: each family's file reads from top to bottom without anoth
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from flax.core import FrozenDict
+from jaxtyping import Array, Float
 
+from scenax.common.registry import did_you_mean
+from scenax.models.layers.conv import CONVOLVED
 from scenax.models.layers.global_pool import POOLS
 
 Level = tuple[int, int, str]
 """Channels, stride, and timm's module name of a feature map."""
 
 Family = TypeVar("Family", bound="Architecture")
+Block = TypeVar("Block", bound=nn.Module)
+
+REMAT_POLICIES: Mapping[str, Callable[..., Any]] = {
+    "full": jax.checkpoint_policies.nothing_saveable,
+    "dots": jax.checkpoint_policies.save_from_both_policies(
+        jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+        jax.checkpoint_policies.save_only_these_names(CONVOLVED),
+    ),
+}
+"""What is kept of the inside of a block, by the policy's name."""
 
 
 class Architecture(nn.Module, kw_only=True):
@@ -45,8 +59,9 @@ class Architecture(nn.Module, kw_only=True):
     """Stochastic depth of the last block; it grows linearly from 0 at the first."""
     dtype: Any = jnp.float32
     """Of the computation; parameters are float32, and so are norms and the softmax."""
-    remat: bool = False
-    """Whether to compute each block again in the backward pass instead of keeping it."""
+    remat: bool | str = False
+    """What of each block to compute again in the backward pass instead of keeping it: ``False``
+    nothing; ``True`` or ``"full"`` everything; ``"dots"`` all but products with weights."""
     default_cfg: FrozenDict[str, Any] = FrozenDict()
     """What timm's ``default_cfg`` says of the weights, their input and the names of layers."""
 
@@ -73,6 +88,11 @@ class Architecture(nn.Module, kw_only=True):
             raise ValueError(
                 f"{type(self).__name__} has no residual branches for drop_path_rate="
                 f"{self.drop_path_rate} to drop. Leave it out."
+            )
+        if self.remat not in (False, True, *REMAT_POLICIES):
+            raise ValueError(
+                f"remat is False, True, or the name of a policy, got {self.remat!r}. "
+                f"{did_you_mean(str(self.remat), REMAT_POLICIES)}"
             )
         super().__post_init__()
 
@@ -170,6 +190,86 @@ class Architecture(nn.Module, kw_only=True):
                 f"This {family} was made for images of {chans} channels, got {got[-1]}. Images "
                 f"are [b, h, w, c]; for others create the model with in_chans={got[-1]}."
             )
+
+
+class Isotropic(Architecture, kw_only=True):
+    """An architecture whose blocks are alike and of one width, such as a ViT. Abstract."""
+
+    scan_blocks: bool = False
+    """Whether to compile one block and run it over the stacked parameters of all, so that the time
+    to compile does not grow with depth. Variables and outputs are as without; what is dropped in
+    training has other random keys. The stacks are copies of the blocks' parameters, and in training
+    of their gradients; feature maps are kept of all blocks up to the last one wanted. While
+    intermediates are captured, blocks run one by one."""
+
+    @nn.nowrap
+    def apply_blocks(
+        self,
+        kind: type[nn.Module],
+        rates: Sequence[float],
+        x: Float[Array, "b n d"],
+        train: bool,  # noqa: FBT001 (as of blocks)
+        **fields: Any,
+    ) -> list[Float[Array, "b n d"]]:
+        """Returns the output of every block if maps are wanted, and else of the last alone.
+
+        Args:
+          kind: the class of the blocks, which are called with tokens and ``train``.
+          rates: stochastic depth of each block, its field ``drop_path``.
+          x: the tokens.
+          train: whether to drop.
+          **fields: the other fields of ``kind``.
+        """
+        keep = self.out_indices is not None
+        names = [f"blocks_{i}" for i in range(len(rates))]
+        params = self.variables.get("params", {})
+        # What is not there yet, Flax makes or misses block by block.
+        ready = all(name in params for name in names)
+        if not self.scan_blocks or not ready or self.is_mutable_collection("intermediates"):
+            make_block, outputs = remat_block(kind, self.remat), []
+            for name, rate in zip(names, rates, strict=True):
+                x = make_block(**fields, drop_path=rate, name=name)(x, train)
+                outputs = [*outputs, x] if keep else [x]
+            return outputs
+
+        noise = None
+        if train and any(rates):
+            keys = jax.random.split(self.make_rng("dropout"), len(rates))
+            noise = jnp.asarray(rates, jnp.float32), {"dropout": keys}
+
+        def block(x: Array, inputs: Any) -> tuple[Array, Array | None]:
+            params, noise = inputs
+            rate, rngs = noise or (0.0, None)
+            one = kind(**fields, drop_path=rate, parent=None)
+            y: Any = one.apply({"params": params}, x, train, rngs=rngs)
+            return y, y if keep else None
+
+        if self.remat:  # XLA cannot merge the second forward pass with the first across loops.
+            block = jax.checkpoint(block, prevent_cse=False, policy=_policy(self.remat))
+        stacks = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(params[name] for name in names))
+        x, outputs = jax.lax.scan(block, x, (stacks, noise))
+        return [x] if outputs is None else list(outputs)
+
+
+def remat_block(
+    kind: type[Block],
+    remat: bool | str,  # noqa: FBT001 (or a policy's name)
+    static_argnums: Sequence[int] = (2,),
+) -> type[Block]:
+    """Returns a class of blocks of which the backward pass computes again what ``remat`` says.
+
+    Args:
+      kind: the class of the blocks.
+      remat: as of ``Architecture``.
+      static_argnums: arguments of a block that are no arrays, counted with ``self`` as 0.
+    """
+    if not remat:
+        return kind
+    return nn.remat(kind, static_argnums=tuple(static_argnums), policy=_policy(remat))
+
+
+def _policy(remat: bool | str) -> Callable[..., Any]:  # noqa: FBT001 (or a policy's name)
+    return REMAT_POLICIES["full" if remat is True else str(remat)]
 
 
 def check_patches(

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import POOLS, global_pool
@@ -189,7 +189,7 @@ class Stage(nn.Module):
     size: Size
     index: int
     drop_path_rate: float
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
@@ -200,7 +200,7 @@ class Stage(nn.Module):
         if i:
             x = _norm(x, size, self.dtype, "downsample_0")
             x = _conv(size.dims[i], (2, 2), 2, "VALID", dtype=self.dtype, name="downsample_1")(x)
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         for j in range(size.depths[i]):
             part = (sum(size.depths[:i]) + j) / max(sum(size.depths) - 1, 1)
             drop_path = self.drop_path_rate * part

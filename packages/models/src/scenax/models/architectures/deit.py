@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.architectures._architecture import Isotropic, Level, check_patches
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.layer_norm import LayerNorm
@@ -89,7 +89,7 @@ def build(name: str, *, features_only: bool = False, **options: Any) -> "Deit":
     return Deit.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class Deit(Architecture, kw_only=True):
+class Deit(Isotropic, kw_only=True):
     """Patches, a class token, maybe a distillation token; pre-norm blocks; one or two heads.
 
     Raises:
@@ -166,14 +166,12 @@ class Deit(Architecture, kw_only=True):
         else:
             x = jnp.concatenate([*tokens, x], axis=1) + positions
 
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        maps = []
-        for i in range(self.depth_needed):
-            drop_path = self.drop_path_of(i, size.depth)
-            x = make_block(size, drop_path, dtype, name=f"blocks_{i}")(x, train)
-            maps.append(x[:, len(tokens) :].reshape(batch, rows, cols, size.embed_dim))
+        rates = [self.drop_path_of(i, size.depth) for i in range(self.depth_needed)]
+        outputs = self.apply_blocks(Block, rates, x, train, size=size, dtype=dtype)
+        x = outputs[-1]
         if self.out_indices is not None:
-            return [maps[i] for i in self.out_indices]
+            maps = (outputs[i][:, len(tokens) :] for i in self.out_indices)
+            return [map_.reshape(batch, rows, cols, size.embed_dim) for map_ in maps]
 
         if self.global_pool in ("token", ""):
             x = _norm(x, dtype, "norm")
@@ -210,7 +208,7 @@ class Block(nn.Module):
     """Attention, then an MLP, each normed before, maybe scaled, and added."""
 
     size: Size
-    drop_path: float
+    drop_path: float | Float[Array, ""]
     dtype: Any
 
     @nn.compact

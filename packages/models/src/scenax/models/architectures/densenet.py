@@ -18,7 +18,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv, convolve
 from scenax.models.layers.global_pool import global_pool
 
@@ -127,7 +127,7 @@ class Features(nn.Module):
 
     size: Size
     levels: int
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
@@ -145,7 +145,7 @@ class Features(nn.Module):
         else:
             x = norm(conv(x, size.widths[0], 7, 2, name="conv0"), name="norm0")
         maps = [x]
-        make_layer = nn.remat(Layer, static_argnums=(2,)) if self.remat else Layer
+        make_layer = remat_block(Layer, self.remat)
         for i in range(1, self.levels):
             if i == 1:
                 x = _blurred_pool(x) if size.blur else _max_pool(x, 2)

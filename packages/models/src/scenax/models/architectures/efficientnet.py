@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -277,7 +277,7 @@ class EfficientNet(Architecture, kw_only=True):
         x = _conv(x, size.wide(size.stem_size), 3, 2, size=size, dtype=dtype, name="conv_stem")
         x = nn.silu(norm(x, name="bn1"))
 
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         # As in the authors' code, the whole rate is that of a block after the last.
         done, total = 0, sum(stage.repeats for stage in stages) + 1
         maps = []

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.architectures._token_mixers import HEAD_DIM, TOKEN_MIXERS, StarRelu
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
@@ -201,7 +201,7 @@ class Stage(nn.Module):
     index: int
     rates: tuple[float, ...]
     dtype: Any
-    remat: bool = False
+    remat: bool | str = False
 
     @nn.compact
     def __call__(
@@ -213,7 +213,7 @@ class Stage(nn.Module):
         width = self.size.dims[self.index]
         if x.shape[-1] != width:
             x = Downsample(width, 3, 2, 1, self.size.paper, self.dtype, name="downsample")(x)
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         for j, rate in enumerate(self.rates):
             x = make_block(self.size, self.index, rate, self.dtype, name=f"blocks_{j}")(x, train)
         return x

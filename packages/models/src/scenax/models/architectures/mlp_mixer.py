@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.architectures._architecture import Isotropic, Level, check_patches
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.layer_norm import LayerNorm
@@ -84,7 +84,7 @@ def build(name: str, *, features_only: bool = False, **options: Any) -> "MlpMixe
     return MlpMixer.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class MlpMixer(Architecture, kw_only=True):
+class MlpMixer(Isotropic, kw_only=True):
     """Patches, equal blocks at one width, a norm, their mean and one linear layer.
 
     Raises:
@@ -139,14 +139,12 @@ class MlpMixer(Architecture, kw_only=True):
 
         x = PatchEmbed(size.embed_dim, size.patch_size, self.dtype, name="stem")(x)
         kind = {"resmlp": ResBlock, "gmlp": GatingBlock}.get(size.block, MixerBlock)
-        make_block = nn.remat(kind, static_argnums=(2,)) if self.remat else kind
-        maps = []
-        for i in range(self.depth_needed):
-            x = make_block(size, self.drop_path_rate, self.dtype, name=f"blocks_{i}")(x, train)
-            if self.out_indices is not None and i in self.out_indices:
-                maps.append(x.reshape(x.shape[0], rows, cols, size.embed_dim))
+        rates = [self.drop_path_rate] * self.depth_needed
+        outputs = self.apply_blocks(kind, rates, x, train, size=size, dtype=self.dtype)
+        x = outputs[-1]
         if self.out_indices is not None:
-            return maps
+            shape = (x.shape[0], rows, cols, size.embed_dim)
+            return [outputs[i].reshape(shape) for i in self.out_indices]
 
         affine = size.block == "resmlp"
         x = Affine(self.dtype, name="norm")(x) if affine else _norm(x, self.dtype, "norm")
@@ -177,7 +175,7 @@ class MixerBlock(nn.Module):
     """Equation 1 of the Mixer paper: an MLP over tokens, then one over channels."""
 
     size: Size
-    drop_path: float
+    drop_path: float | Float[Array, ""]
     dtype: Any
 
     @nn.compact
@@ -202,7 +200,7 @@ class ResBlock(nn.Module):
     """Equations 2 and 3 of the ResMLP paper: no norm, and one linear layer over tokens."""
 
     size: Size
-    drop_path: float
+    drop_path: float | Float[Array, ""]
     dtype: Any
 
     @nn.compact
@@ -231,7 +229,7 @@ class GatingBlock(nn.Module):
     """Figure 1 of the gMLP paper: one MLP, in which half of the channels gate the other half."""
 
     size: Size
-    drop_path: float
+    drop_path: float | Float[Array, ""]
     dtype: Any
 
     @nn.compact

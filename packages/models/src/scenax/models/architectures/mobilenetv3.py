@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -242,7 +242,7 @@ class MobileNetV3(Architecture, kw_only=True):
         x = act(_norm(x, size=size, train=train, dtype=dtype, name="bn1"))
 
         maps = [x] if -1 in self._ends else []
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         # As in the authors' code, the whole rate is that of a block after the last.
         done, total = 0, sum(map(len, stages)) + 1
         for i, stage in enumerate(stages[: self._ends[self.depth_needed - 1] + 1]):

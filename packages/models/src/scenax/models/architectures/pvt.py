@@ -19,7 +19,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.architectures._architecture import (
+    Architecture,
+    Level,
+    check_patches,
+    remat_block,
+)
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.layer_norm import LayerNorm
@@ -119,7 +124,7 @@ class Pvt(Architecture, kw_only=True):
         """
         self.check_images(x.shape)
         size, dtype, batch = self.size, self.dtype, x.shape[0]
-        make_block = nn.remat(Block, static_argnums=(2, 3)) if self.remat else Block
+        make_block = remat_block(Block, self.remat, static_argnums=(2, 3))
         past, total, maps = 0, sum(size.depths), []
         tokens = jnp.zeros((batch, 0, size.embed_dims[-1]), dtype)
         for i in range(self.depth_needed):

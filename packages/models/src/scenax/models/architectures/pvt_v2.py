@@ -20,7 +20,7 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -169,7 +169,7 @@ class Stage(nn.Module):
     index: int
     rates: tuple[float, ...]
     dtype: Any
-    remat: bool = False
+    remat: bool | str = False
 
     @nn.compact
     def __call__(
@@ -181,7 +181,7 @@ class Stage(nn.Module):
         if self.index:
             width = self.size.embed_dims[self.index]
             x = PatchEmbed(width, 3, 2, self.dtype, name="downsample")(x)
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         for j, rate in enumerate(self.rates):
             x = make_block(self.size, self.index, rate, self.dtype, name=f"blocks_{j}")(x, train)
         return _norm(x, 1e-6, self.dtype, "norm")

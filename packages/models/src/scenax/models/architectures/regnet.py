@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -165,7 +165,7 @@ class Stage(nn.Module):
     size: Size
     index: int
     drop_path_rate: float
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
@@ -174,7 +174,7 @@ class Stage(nn.Module):
         size = self.size
         width, depth = size.stages[self.index]
         before = sum(count for _, count in size.stages[: self.index])
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         for i in range(depth):
             drop_path = self.drop_path_rate * (before + i) / max(size.depth - 1, 1)
             stride, name = 1 if i else 2, f"b{i + 1}"

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -200,7 +200,7 @@ class ResNet(Architecture, kw_only=True):
         maps = [x]
         x = _stem_pool(x, size, self.dtype, train=train) if last else x
 
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         done, total = 0, sum(size.layers)
         for stage in range(last):
             for i in range(size.layers[stage]):

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level
+from scenax.models.architectures._architecture import Architecture, Level, remat_block
 from scenax.models.layers.conv import Conv, convolve
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -214,14 +214,14 @@ class Stage(nn.Module):
     size: Size
     index: int
     rates: tuple[float, ...]
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool) -> Float[Array, "b hh ww d"]:
         """Returns the map after the stage."""
         width = self.size.widths[self.index + 1]
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         for j, rate in enumerate(self.rates):
             stride, project = 2 if self.index and not j else 1, not j
             block = functools.partial(make_block, self.size, width, stride, project, rate)

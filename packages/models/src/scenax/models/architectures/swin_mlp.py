@@ -18,7 +18,12 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.architectures._architecture import (
+    Architecture,
+    Level,
+    check_patches,
+    remat_block,
+)
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -171,7 +176,7 @@ class Stage(nn.Module):
     size: Size
     index: int
     rates: tuple[float, ...]
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
@@ -186,7 +191,7 @@ class Stage(nn.Module):
         shift, side = window // 2, min(x.shape[1:3])
         if side <= window:  # One window, which has nowhere to shift to.
             window, shift = side, 0
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         for j, rate in enumerate(self.rates):
             block = functools.partial(make_block, heads, window, shift if j % 2 else 0)
             x = block(self.size.mlp_ratio, rate, self.dtype, name=f"blocks_{j}")(x, train)

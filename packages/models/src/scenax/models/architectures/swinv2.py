@@ -19,7 +19,12 @@ import numpy as np
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.architectures._architecture import (
+    Architecture,
+    Level,
+    check_patches,
+    remat_block,
+)
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.global_pool import global_pool
@@ -211,7 +216,7 @@ class Stage(nn.Module):
     index: int
     rates: tuple[float, ...]
     dtype: Any
-    remat: bool = False
+    remat: bool | str = False
 
     @nn.compact
     def __call__(
@@ -227,7 +232,7 @@ class Stage(nn.Module):
             value if isinstance(value, int) else value[self.index]
             for value in (size.window_size, size.pretrained_window_sizes)
         )
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
+        make_block = remat_block(Block, self.remat)
         for j, rate in enumerate(self.rates):
             block = functools.partial(make_block, heads, side, side // 2 if j % 2 else 0)
             block = block(pretrained, size.mlp_ratio, rate, self.dtype, name=f"blocks_{j}")

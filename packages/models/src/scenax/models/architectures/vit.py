@@ -22,7 +22,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.architectures._architecture import Isotropic, Level, check_patches
 from scenax.models.layers.conv import Conv
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.layer_norm import LayerNorm
@@ -151,7 +151,7 @@ def build(name: str, *, features_only: bool = False, **options: Any) -> "VisionT
     return VisionTransformer.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class VisionTransformer(Architecture, kw_only=True):
+class VisionTransformer(Isotropic, kw_only=True):
     """Patches, a class token and learned positions; pre-norm blocks; one linear layer on top.
 
     The final norm is ``norm``, over the tokens, for the pools ``"token"`` and ``""``, and
@@ -212,15 +212,12 @@ class VisionTransformer(Architecture, kw_only=True):
         x = x + self.param("pos_embed", nn.initializers.normal(0.02), shape).astype(x.dtype)
         x = _norm(x, size, self.dtype, "norm_pre") if size.pre_norm else x
 
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        maps = []
-        for i in range(self.depth_needed):
-            drop_path = self.drop_path_of(i, size.depth)
-            x = make_block(size, drop_path, self.dtype, name=f"blocks_{i}")(x, train)
-            if self.out_indices is not None and i in self.out_indices:
-                maps.append(x[:, 1:].reshape(batch, rows, cols, size.embed_dim))
+        rates = [self.drop_path_of(i, size.depth) for i in range(self.depth_needed)]
+        outputs = self.apply_blocks(Block, rates, x, train, size=size, dtype=self.dtype)
+        x = outputs[-1]
         if self.out_indices is not None:
-            return maps
+            maps = (outputs[i][:, 1:] for i in self.out_indices)
+            return [map_.reshape(batch, rows, cols, size.embed_dim) for map_ in maps]
 
         if self.global_pool in ("token", ""):
             x = _norm(x, self.size, self.dtype, "norm")
@@ -267,7 +264,7 @@ class Block(nn.Module):
     """Equations 2 and 3 of the paper: attention, then an MLP, each normed before and added."""
 
     size: Size
-    drop_path: float
+    drop_path: float | Float[Array, ""]
     dtype: Any
 
     @nn.compact

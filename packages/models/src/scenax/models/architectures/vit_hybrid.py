@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Float
 
-from scenax.models.architectures._architecture import Architecture, Level, check_patches
+from scenax.models.architectures._architecture import Isotropic, Level, check_patches, remat_block
 from scenax.models.layers.conv import Conv, convolve
 from scenax.models.layers.drop_path import DropPath
 from scenax.models.layers.layer_norm import LayerNorm
@@ -83,7 +83,7 @@ def build(name: str, *, features_only: bool = False, **options: Any) -> "HybridT
     return HybridTransformer.of_size(VARIANTS[name], features_only=features_only, **options)
 
 
-class HybridTransformer(Architecture, kw_only=True):
+class HybridTransformer(Isotropic, kw_only=True):
     """A ResNet's map as tokens, a class token and learned positions; pre-norm blocks; one layer.
 
     The final norm is ``norm``, over the tokens, for the pools ``"token"`` and ``""``, and
@@ -142,14 +142,12 @@ class HybridTransformer(Architecture, kw_only=True):
         positions = self.param("pos_embed", _normal, shape).astype(dtype)
         x = jnp.concatenate(tokens, axis=1) + positions
 
-        make_block = nn.remat(Block, static_argnums=(2,)) if self.remat else Block
-        maps = []
-        for i in range(self.depth_needed):
-            drop_path = self.drop_path_of(i, size.depth)
-            x = make_block(size.num_heads, drop_path, dtype, name=f"blocks_{i}")(x, train)
-            maps.append(x[:, 1:].reshape(batch, rows, cols, size.embed_dim))
+        rates = [self.drop_path_of(i, size.depth) for i in range(self.depth_needed)]
+        outputs = self.apply_blocks(Block, rates, x, train, heads=size.num_heads, dtype=dtype)
+        x = outputs[-1]
         if self.out_indices is not None:
-            return [maps[i] for i in self.out_indices]
+            maps = (outputs[i][:, 1:] for i in self.out_indices)
+            return [map_.reshape(batch, rows, cols, size.embed_dim) for map_ in maps]
 
         if self.global_pool in ("token", ""):
             x = LayerNorm(1e-6, dtype, name="norm")(x)
@@ -166,7 +164,7 @@ class HybridEmbed(nn.Module):
     """A ResNet without its pool, and a projection of patches of its map."""
 
     size: Size
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
@@ -199,7 +197,7 @@ class ResNet(nn.Module):
     """A stem and stages of blocks."""
 
     size: Size
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
@@ -216,13 +214,13 @@ class Stage(nn.Module):
 
     size: Size
     index: int
-    remat: bool
+    remat: bool | str
     dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"]) -> Float[Array, "b rows cols d"]:
         """Returns the map after the stage."""
-        make_block = nn.remat(Bottleneck) if self.remat else Bottleneck
+        make_block = remat_block(Bottleneck, self.remat, static_argnums=())
         for j in range(self.size.layers[self.index]):
             width, stride = self.size.channels[self.index], 1 if j or not self.index else 2
             block = make_block(width, stride, self.dtype, first=not j, name=f"blocks_{j}")
@@ -295,7 +293,7 @@ class Block(nn.Module):
     """Attention, then an MLP, each normed before and added."""
 
     heads: int
-    drop_path: float
+    drop_path: float | Float[Array, ""]
     dtype: Any
 
     @nn.compact

@@ -18,11 +18,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float
 
 Padding = str | int | Sequence[tuple[int, int]]
 _Geometry = tuple[tuple[int, ...], tuple[tuple[int, int], ...], int]
 """Strides, padding of each side, and groups."""
+
+CONVOLVED = "convolved"
+"""Name of every result, for policies of ``jax.checkpoint``."""
 
 
 class Conv(nn.Module):
@@ -79,10 +83,14 @@ def convolve(
     geometry: _Geometry = (both, padded, groups)
     sides, chans = kernel.shape[:2], x.shape[-1]
     if groups == 1 and not any(map(any, padded)) and sides in ((1, 1), both):
-        return _on_cpu(_patches, x, kernel, geometry)
-    if groups == chans == kernel.shape[-1] and groups > 1:
-        return _on_cpu(_depthwise, x, kernel, geometry)
-    return _dense(x, kernel, geometry) if groups == 1 else _native(x, kernel, geometry)
+        y = _on_cpu(_patches, x, kernel, geometry)
+    elif groups == chans == kernel.shape[-1] and groups > 1:
+        y = _on_cpu(_depthwise, x, kernel, geometry)
+    elif groups == 1:
+        y = _dense(x, kernel, geometry)
+    else:
+        y = _native(x, kernel, geometry)
+    return checkpoint_name(y, CONVOLVED)
 
 
 def _on_cpu(fast: Any, x: Array, kernel: Array, geometry: _Geometry) -> Array:
