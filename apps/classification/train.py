@@ -1,5 +1,6 @@
 """The wiring of a run: where it starts, what it measures, the loop. Meant to be edited."""
 
+import contextlib
 import dataclasses
 import pathlib
 from typing import Any
@@ -85,31 +86,33 @@ def train(
         console.print(f"Continuing from the checkpoint of step {first}.", highlight=False)
     plain = config_lib.to_dict(run.config)
     writer = writers.make_writer(run.config.writers, folder, resume_step=first, config=plain)
-    with (
-        Progress(console, run.cadence.total_steps, start=first, unit="images") as progress,
-        profiling.profiled(run.train_step(), profile_steps, folder / "tensorboard") as train_step,
-        crashes.crash_report(folder, config=plain, step=lambda: progress.step),
-    ):
-        end = loop.fit(
-            run.start,
-            train_step=train_step,
-            batches=run.dataset.train_iter,
-            evaluators=run.evaluators,
-            cadence=run.cadence,
-            mesh=run.mesh,
-            checkpoints=run.checkpoints,
-            writer=writer,
-            progress=progress,
-            keep_best=run.best,
-        )
-    run.checkpoints.close()
-    if run.best is not None:
-        end = run.best.checkpoints.restore_latest(like=run.abstract_state()) or end
-        run.best.checkpoints.close()
-    test_step = step.make_eval_step(run.model, run.mesh, "test")
-    metrics = evaluate(test_step, end.state, run.dataset.test_iter, run.mesh)
-    writer.write(int(end.state.step), "test", metrics)
-    writer.close()
+    with contextlib.closing(writer):
+        with (
+            Progress(console, run.cadence.total_steps, start=first, unit="images") as progress,
+            profiling.profiled(
+                run.train_step(), profile_steps, folder / "tensorboard"
+            ) as train_step,
+            crashes.crash_report(folder, config=plain, step=lambda: progress.step),
+        ):
+            end = loop.fit(
+                run.start,
+                train_step=train_step,
+                batches=run.dataset.train_iter,
+                evaluators=run.evaluators,
+                cadence=run.cadence,
+                mesh=run.mesh,
+                checkpoints=run.checkpoints,
+                writer=writer,
+                progress=progress,
+                keep_best=run.best,
+            )
+        run.checkpoints.close()
+        if run.best is not None:
+            end = run.best.checkpoints.restore_latest(like=run.abstract_state()) or end
+            run.best.checkpoints.close()
+        test_step = step.make_eval_step(run.model, run.mesh, "test")
+        metrics = evaluate(test_step, end.state, run.dataset.test_iter, run.mesh)
+        writer.write(int(end.state.step), "test", metrics)
     return end, metrics
 
 
