@@ -4,6 +4,7 @@ Every host runs the same program on its own part of the data; what is computed i
 host with all of the devices.
 """
 
+import inspect
 import os
 from collections.abc import Mapping
 
@@ -62,14 +63,12 @@ def initialize(
             "To say who takes part needs all of coordinator=HOST:PORT, process_count and "
             f"process_index, got {coordinator}, {process_count} and {process_index}."
         )
+    timeouts = {"heartbeat_timeout_seconds": heartbeat_seconds}
+    # Who ends with an error waits so long for the others; older versions of jax do for 5 minutes.
+    if "shutdown_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
+        timeouts["shutdown_timeout_seconds"] = heartbeat_seconds
     try:
-        jax.distributed.initialize(
-            coordinator,
-            process_count,
-            process_index,
-            heartbeat_timeout_seconds=heartbeat_seconds,
-            shutdown_timeout_seconds=heartbeat_seconds,
-        )
+        jax.distributed.initialize(coordinator, process_count, process_index, **timeouts)
     except (ValueError, RuntimeError) as error:
         raise DistributedError(
             f"The processes of the run could not be brought together: {error} Where they are not "
