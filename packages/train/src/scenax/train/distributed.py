@@ -7,6 +7,7 @@ host with all of the devices.
 import inspect
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -63,7 +64,7 @@ def initialize(
             "To say who takes part needs all of coordinator=HOST:PORT, process_count and "
             f"process_index, got {coordinator}, {process_count} and {process_index}."
         )
-    timeouts = {"heartbeat_timeout_seconds": heartbeat_seconds}
+    timeouts: dict[str, Any] = {"heartbeat_timeout_seconds": heartbeat_seconds}
     # Who ends with an error waits so long for the others; older versions of jax do for 5 minutes.
     if "shutdown_timeout_seconds" in inspect.signature(jax.distributed.initialize).parameters:
         timeouts["shutdown_timeout_seconds"] = heartbeat_seconds
