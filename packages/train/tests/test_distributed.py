@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import re
+import signal
 import socket
 import subprocess
 import sys
@@ -100,6 +102,22 @@ def test_the_others_end_when_one_dies_and_another_number_goes_on(alone, tmp_path
     for out in run(folder, 4, 20, devices=4):
         assert f"done {last} 4 4" in out
     check_same(folder, alone)
+
+
+def test_a_signal_to_one_stops_all_at_the_same_step(tmp_path):
+    folder = tmp_path / "run"
+    processes = start(folder, 2, 10**6)
+    until = time.monotonic() + 200
+    while not (folder / "checkpoints" / "5").exists() and time.monotonic() < until:
+        time.sleep(0.1)
+    processes[1].send_signal(signal.SIGTERM)
+    _, outputs = finish(processes, timeout=90)
+    steps = {
+        found for out in outputs for found in re.findall(r"SIGTERM came after step (\d+)", out)
+    }
+    assert len(steps) == 1, outputs
+    assert all("SIGTERM came after step" in out for out in outputs)
+    assert (folder / "checkpoints" / steps.pop()).is_dir()
 
 
 @pytest.mark.parametrize(

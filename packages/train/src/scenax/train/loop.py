@@ -105,7 +105,8 @@ def fit(  # noqa: C901, PLR0913  (one order from top to bottom, and what it has 
                 with clock.paused():
                     results = {} if stopping else _measure(due, state)
                 evaluated = bool(results)
-                stopping = stopping or interrupts.requested()
+                if not evaluated:
+                    stopping = stopping or interrupts.requested()
             for name, result in results.items():
                 writer.write(step, name, result)
             if keep_best is not None and keep_best.selection.evaluator in results:
