@@ -90,7 +90,7 @@ def classification(data: dict[str, Any], data_dir: str, folder: pathlib.Path) ->
     losses = [r["loss"] for r in read_log(folder) if r["split"] == "train"]
     if len(losses) != 2 or not all(map(math.isfinite, losses)):
         raise ValueError(f"Two steps were to be taken, and their losses are {losses}.")
-    return Checked(tree.parameter_count(whole.abstract_state().params), losses[-1])
+    return Checked(tree.parameter_count(whole.abstract_state.params), losses[-1])
 
 
 def transfer(data: dict[str, Any], data_dir: str, folder: pathlib.Path) -> Checked:

@@ -25,7 +25,7 @@ def show(config: Config, data_dir: str | None, console: Console) -> None:
       ValueError: whatever a user can get wrong in a configuration.
     """
     task = make_task(config, data_dir)
-    state = task.abstract_state()
+    state = task.abstract_state
     with console.status("Compiling the training step..."):
         need = estimate.estimate(task.train_step(), state, task.example, task.mesh)
     axes = " x ".join(f"{size} {name}" for name, size in task.mesh.shape.items())

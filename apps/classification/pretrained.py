@@ -35,7 +35,7 @@ def variables(task: Task) -> dict[str, PyTree]:
     Raises:
       FileNotFoundError, ValueError: as ``load_pretrained``.
     """
-    wanted = tree.flatten_with_paths(task.abstract_state().variables)
+    wanted = tree.flatten_with_paths(task.abstract_state.variables)
     return load_pretrained(
         task.model.flax_model,
         task.config.weights,

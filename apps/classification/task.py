@@ -1,6 +1,7 @@
 """What a configuration stands for: dataset, model, optimizer, mesh. Meant to be edited."""
 
 import dataclasses
+import functools
 from typing import Any, cast
 
 import jax
@@ -34,8 +35,9 @@ class Task:
     example: Batch
     """A batch of this host."""
 
+    @functools.cached_property
     def abstract_state(self) -> state.TrainState:
-        """Returns what a state looks like, and where it lies."""
+        """What a state looks like, and where it lies."""
         return state.abstract_state(self.model, self.optimizer, self.example, **self.placing)
 
     @property
@@ -51,7 +53,7 @@ class Task:
             self.model,
             self.optimizer,
             self.mesh,
-            state_sharding=jax.tree.map(lambda x: x.sharding, self.abstract_state()),
+            state_sharding=jax.tree.map(lambda x: x.sharding, self.abstract_state),
             batch_transform=None if mix is None else cast(Any, from_plain([mix])[0]),
             ema_decay=self.config.ema_decay,
             microbatches=self.config.microbatches,

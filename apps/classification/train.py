@@ -46,7 +46,7 @@ def make_run(config: Config, folder: pathlib.Path, data_dir: str | None) -> Run:
         keep=config.keep_checkpoints,
         tolerated_failures=config.tolerated_save_failures,
     )
-    start = checkpoints.restore_latest(like=task.abstract_state()) or _beginning(task)
+    start = checkpoints.restore_latest(like=task.abstract_state) or _beginning(task)
     return _run(task, evaluators, checkpoints, _keep_best(config, folder), start)
 
 
@@ -61,7 +61,7 @@ def read_run(config: Config, folder: pathlib.Path, data_dir: str | None) -> Run:
     task = make_task(config, data_dir)
     name = workdir.CHECKPOINTS_NAME if config.selection is None else BEST_NAME
     checkpoints = Checkpoints(folder / name, read_only=True)
-    start = checkpoints.restore_latest(like=task.abstract_state())
+    start = checkpoints.restore_latest(like=task.abstract_state)
     if start is None:
         raise CheckpointError(f"{folder} has no checkpoint yet.")
     return _run(task, [], checkpoints, None, start)
@@ -108,7 +108,7 @@ def train(
             )
         run.checkpoints.close()
         if run.best is not None:
-            end = run.best.checkpoints.restore_latest(like=run.abstract_state()) or end
+            end = run.best.checkpoints.restore_latest(like=run.abstract_state) or end
             run.best.checkpoints.close()
         test_step = step.make_eval_step(run.model, run.mesh, "test")
         metrics = evaluate(test_step, end.state, run.dataset.test_iter, run.mesh)
