@@ -11,13 +11,14 @@ import numpy as np
 from jaxtyping import Float
 
 from scenax.common import config as config_lib
-from scenax.common import flops, tree, visualize
+from scenax.common import tree, visualize
 from scenax.models.architectures import vit
 from scenax.train import workdir, writers
 from scenax.train.checkpoints import Checkpoint
 
 from . import attention
 from .evaluate import Predictions, predict
+from .task import flops_per_image
 from .train import Run
 
 REPORT_NAME = "report.html"
@@ -69,13 +70,10 @@ def write(
 
 
 def _summary(run: Run, end: Checkpoint, metrics: dict[str, float]) -> str:
-    module = run.model.flax_model
-    inputs = jax.ShapeDtypeStruct((1, *run.dataset.meta_data.input_shape), "float32")
-    count = flops.count_flops(module.apply, end.state.eval_variables, inputs, train=False)
     rows: list[tuple[str, Any]] = [(f"test {name}", value) for name, value in metrics.items()]
     rows += [
         ("parameters", tree.parameter_count(end.state.params)),
-        ("MFLOPs of one image, forward (2 x multiply-adds)", count / 1e6),
+        ("MFLOPs of one image, forward (2 x multiply-adds)", flops_per_image(run.model) / 1e6),
         ("steps", int(end.state.step)),
         ("seconds of training", end.seconds),
         ("devices", f"{run.mesh.size} x {jax.devices()[0].device_kind}"),

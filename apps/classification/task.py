@@ -131,15 +131,18 @@ def make_dataset(
     )
 
 
+def flops_per_image(model: ClassificationModel) -> int:
+    """Returns the FLOPs of one image, forward: 2 x multiply-adds."""
+    shape = model.dataset_meta_data.input_shape
+    example = {"inputs": np.zeros((1, *shape), np.float32)}
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), example))
+    inputs = jax.ShapeDtypeStruct((1, *shape), "float32")
+    return flops.count_flops(model.flax_model.apply, variables, inputs, train=False)
+
+
 def flops_per_step(model: ClassificationModel, batch_size: int) -> float:
     """Returns what a model needs for one update: three times the forward pass, as is usual.
 
     That is of each example; what is computed anew to save memory does not count.
     """
-    shape = model.dataset_meta_data.input_shape
-    example = {"inputs": np.zeros((1, *shape), np.float32)}
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), example))
-    inputs = jax.ShapeDtypeStruct((1, *shape), "float32")
-    return (
-        3.0 * batch_size * flops.count_flops(model.flax_model.apply, variables, inputs, train=False)
-    )
+    return 3.0 * batch_size * flops_per_image(model)
