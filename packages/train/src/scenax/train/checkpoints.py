@@ -305,8 +305,8 @@ def _say_errors_once() -> None:
     """Leaves it to ``wait`` to say why a checkpoint could not be written.
 
     Before it is raised there, each thread of Orbax that meets the error logs a traceback of it; and
-    what else was being written prints one when it finds that nobody waits for it any more. Nor is
-    it worth a warning that ``wait`` waited.
+    what else was being written prints or logs one when it finds that nobody waits for it any more.
+    Nor is it worth a warning that ``wait`` waited.
     """
 
     def is_news(record: logging.LogRecord) -> bool:
@@ -314,7 +314,12 @@ def _say_errors_once() -> None:
         told = record.exc_info or "Waiting for previous save" in str(record.msg)
         return not (theirs and told)
 
+    def is_awaited(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        return not ("exception was never retrieved" in text and ".orbax-checkpoint-tmp" in text)
+
     logging.getLogger("absl").addFilter(is_news)
+    logging.getLogger("asyncio").addFilter(is_awaited)
     show = sys.unraisablehook
 
     def show_news(error: Any) -> None:
