@@ -1,12 +1,15 @@
 """Which architectures there are, read from their sources without importing them.
 
 A family is a file in ``architectures/`` with a top-level dictionary ``VARIANTS``, whose literal
-string keys are the names of its models, and a function ``build(name, **options)``.
+string keys are the names of its models, a function ``build(name, **options)``, and a literal
+``REPRESENTATIVE``: the name that stands for the family where all of them cost too much, and the
+options that make a small copy of it, for images of 32x32 pixels.
 """
 
 import ast
 import functools
 import pathlib
+from typing import Any
 
 _FOLDER = pathlib.Path(__file__).parent / "architectures"
 
@@ -26,6 +29,42 @@ def families() -> dict[str, str]:
                 raise ValueError(f"Both {modules[name]} and {module} have a variant {name!r}.")
             modules[name] = module
     return modules
+
+
+@functools.cache
+def representatives() -> dict[str, tuple[str, dict[str, Any]]]:
+    """Returns what stands for a family, by the family's file: a name, and options of a small copy.
+
+    Raises:
+      ValueError: if a family file names none of its variants.
+    """
+    found: dict[str, tuple[str, dict[str, Any]]] = {}
+    for path in sorted(_FOLDER.glob("[!_]*.py")):
+        source = path.read_text(encoding="utf-8")
+        found[path.stem] = representative(source, path.name)
+    return found
+
+
+def representative(source: str, filename: str = "<string>") -> tuple[str, dict[str, Any]]:
+    """Returns the top-level ``REPRESENTATIVE = (name, options)`` in a family's source.
+
+    Raises:
+      ValueError: if there is none, or not a literal, or not one of the family's variants.
+    """
+    for node in ast.parse(source, filename).body:
+        match node:
+            case ast.Assign(targets=[ast.Name(id="REPRESENTATIVE")], value=value):
+                name, options = ast.literal_eval(value)
+                if name not in (names := variants(source, filename)):
+                    raise ValueError(
+                        f"REPRESENTATIVE in {filename} is {name!r}, which is none of its VARIANTS: "
+                        f"{', '.join(names)}."
+                    )
+                return name, options
+    raise ValueError(
+        f'{filename} has no top-level REPRESENTATIVE = ("name", {{"option": value}}), which says '
+        "what stands for the family in benchmarks."
+    )
 
 
 def variants(source: str, filename: str = "<string>") -> list[str]:

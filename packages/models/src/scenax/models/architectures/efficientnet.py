@@ -182,6 +182,7 @@ RW_M: Numbers = {**RW_S, "channel_multiplier": 1.2, "depth_multiplier": (1.2,) *
 TF: Numbers = {"pad_type": "same", "bn_eps": 1e-3}
 TF_B: Numbers = {**TF, "round_limit": 0.0}
 
+REPRESENTATIVE = ("efficientnet_b0", {"depth_multiplier": 0.3})
 VARIANTS = {
     "test_efficientnet": Size(TEST, stem_size=24, num_features=256, round_limit=0.0),
     "efficientnet_b0": Size(B, **B0),

@@ -23,6 +23,7 @@ class Size:
     hid_sizes: tuple[int, ...]
 
 
+REPRESENTATIVE = ("fully_connected", {})
 VARIANTS = {"fully_connected": Size((20, 10))}
 
 

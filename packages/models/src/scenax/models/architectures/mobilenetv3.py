@@ -162,6 +162,7 @@ Numbers = dict[str, Any]
 TF: Numbers = {"pad_type": "same", "bn_eps": 1e-3}
 MINIMAL: Numbers = {**TF, "act_layer": RE}
 
+REPRESENTATIVE = ("mobilenetv3_small_100", {"depth_multiplier": 0.5})
 VARIANTS = {
     "mobilenetv3_small_050": Size(SMALL, 1024, 0.5),
     "mobilenetv3_small_075": Size(SMALL, 1024, 0.75),

@@ -56,6 +56,7 @@ class Size:
                 raise ValueError(f"{heads} heads cannot share {width} channels of a stage.")
 
 
+REPRESENTATIVE = ("pvt_tiny", {"img_size": 32, "depths": (1, 1, 1, 1)})
 VARIANTS = {  # 2102.12122, table 1
     "pvt_tiny": Size((2, 2, 2, 2)),
     "pvt_small": Size((3, 4, 6, 3)),

@@ -58,6 +58,10 @@ S3_BASE = Size(96, (2, 2, 30, 2), (3, 6, 12, 24), (7, 7, 14, 7))
 BASE_12 = dataclasses.replace(BASE, window_size=12)
 LARGE_12 = dataclasses.replace(LARGE, window_size=12)
 
+REPRESENTATIVE = (
+    "swin_tiny_patch4_window7_224",
+    {"img_size": 32, "depths": (2, 1, 1, 1), "window_size": 4},
+)
 VARIANTS = {
     "swin_tiny_patch4_window7_224": TINY,
     "swin_small_patch4_window7_224": SMALL,

@@ -54,6 +54,10 @@ class Size:
                 raise ValueError(f"{heads} heads cannot share stage {i}'s {width} channels.")
 
 
+REPRESENTATIVE = (
+    "swin_mlp_tiny_c24_patch4_window8_256",
+    {"img_size": 32, "depths": (2, 1, 1, 1), "window_size": 4},
+)
 VARIANTS = {  # The names tell the channels of a head.
     "swin_mlp_tiny_c24_patch4_window8_256": Size(96, (2, 2, 6, 2), (4, 8, 16, 32)),
     "swin_mlp_tiny_c12_patch4_window8_256": Size(96, (2, 2, 6, 2), (8, 16, 32, 64)),

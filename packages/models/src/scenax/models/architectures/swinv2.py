@@ -63,6 +63,10 @@ def _windows(size: Size, side: int, pretrained: int | tuple[int, ...] = 0) -> Si
 
 AT_192 = (12, 12, 12, 6)  # Where images are 192 pixels wide, the last map is one window of 6.
 
+REPRESENTATIVE = (
+    "swinv2_tiny_window8_256",
+    {"img_size": 32, "depths": (2, 1, 1, 1), "window_size": 4},
+)
 VARIANTS = {
     "swinv2_tiny_window8_256": TINY,
     "swinv2_tiny_window16_256": _windows(TINY, 16),
