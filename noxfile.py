@@ -52,7 +52,10 @@ def tests(session: nox.Session, part: str) -> None:
         sync(session, f"--package=scenax-{part}", "--all-extras", "--group=test")
         paths = [f"packages/{part}/tests", f"packages/{part}/src"]
     else:
-        sync(session, "--group=apps", "--group=test", "--group=imports")
+        groups = (
+            ["apps", "test"] if part == "apps" else ["apps", "test", "imports", "bench", "browser"]
+        )
+        sync(session, *[f"--group={group}" for group in groups])
         paths = ["apps"] if part == "apps" else ["tests", "benchmarks/tests"]
     # Files share what they wrote, and families of the zoo what they compiled.
     dist = "loadgroup" if part == "models" else "loadfile"
@@ -196,13 +199,31 @@ def checkpoints(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Counts what every architecture of the working tree costs; arguments go to asv run."""
-    sync(session, "--group=apps", "--group=bench")
-    with tempfile.TemporaryDirectory() as home:  # asv would note the machine in the user's own.
-        asv = ["--config=benchmarks/working_tree.json", "--machine=working-tree"]
-        env = {"HOME": home}
-        session.run("asv", "machine", *asv, "--yes", silent=True, env=env)
-        session.run("asv", "run", *asv, "--quick", "--show-stderr", *session.posargs, env=env)
+    """Measures every architecture: of the working tree, or of commits that are named after --."""
+    sync(session, "--all-packages", "--group=bench")
+    session.run("python", "-m", "benchmarks.run", *session.posargs)
+
+
+@nox.session
+def bench_compare(session: nox.Session) -> None:
+    """Says whether a commit is worse than another: -- BASE HEAD; fails if it is."""
+    sync(session, "--all-packages", "--group=bench")
+    session.run("python", "-m", "benchmarks.compare", *session.posargs)
+
+
+@nox.session
+def dashboard(session: nox.Session) -> None:
+    """Makes the site of all results, benchmarks/html/index.html, which needs no network."""
+    sync(session, "--package=scenax-models", "--group=bench")
+    html = ROOT / "benchmarks" / "html"
+    with tempfile.TemporaryDirectory() as home:
+        config = "--config=benchmarks/asv.conf.json"
+        session.run("asv", "publish", config, f"--html-dir={html / 'asv'}", env={"HOME": home})
+    vendored = ROOT / "benchmarks" / "env" / "vendored"
+    session.run(
+        "python", "-m", "benchmarks.dashboard.vendor", str(html / "asv"), f"--cache={vendored}"
+    )
+    session.run("python", "-m", "benchmarks.dashboard.site", *session.posargs)
 
 
 @nox.session

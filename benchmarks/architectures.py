@@ -17,7 +17,7 @@ version = "1"  # A new one would drop a figure's history.
 
 def setup_cache() -> measuring.Figures:
     """Returns what was measured of the architectures that the commit under test has."""
-    return measuring.errors_and_speeds(params, inference_only=catalog.scope() == "quick")
+    return measuring.errors_and_speeds(params, catalog.parts())
 
 
 setup_cache.timeout = 24 * 3600

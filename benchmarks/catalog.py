@@ -36,7 +36,7 @@ def small_copy(name: str) -> dict[str, Any]:
 
 
 def scope() -> str:
-    """Returns how much is measured: ``"quick"``, ``"representatives"`` or ``"all"``."""
+    """Returns what is measured: ``"representatives"``, ``"all"``, ``"quick"`` or ``"compare"``."""
     return os.environ.get("SCENAX_BENCH_SCOPE", "representatives")
 
 
@@ -48,3 +48,9 @@ def counted_names() -> list[str]:
 def timed_names() -> list[str]:
     """Returns what is trained and timed."""
     return all_names() if scope() == "all" else representatives()
+
+
+def parts() -> list[str]:
+    """Returns what of an architecture is measured; a comparison measures speed by itself."""
+    only = {"quick": ["inference"], "compare": ["learning"]}
+    return only.get(scope(), ["learning", "inference", "training"])

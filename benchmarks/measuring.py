@@ -7,6 +7,7 @@ forks its processes from one that has imported the benchmarks.
 """
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import os
@@ -15,15 +16,17 @@ import platform
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 from benchmarks import catalog
 
 ROOT = pathlib.Path(__file__).parents[1]
 KEPT = pathlib.Path(__file__).parent / "env" / "measured"
 WORKERS = 2
+PARTS = ("learning", "inference", "training")
 BUDGET = 3.0
 """Seconds that a program is run for, beyond its first four runs."""
 
@@ -149,24 +152,29 @@ def costs(names: Sequence[str]) -> Figures:
         return crew.each("counted", crew.known(names), measure)
 
 
-def errors_and_speeds(names: Sequence[str], *, inference_only: bool = False) -> Figures:
+def errors_and_speeds(names: Sequence[str], parts: Sequence[str] = PARTS) -> Figures:
     """Returns error, times, memory and time to compile of those architectures that there are.
 
     Programs are compiled and trained by two processes side by side, and timed one at a time.
 
     Args:
       names: what to measure.
-      inference_only: for a quick look.
+      parts: which of ``PARTS``.
     """
     with _Crew() as crew:
         known = crew.known(names)
-        if inference_only:
-            return {name: {"speed": v} for name, v in _speeds(crew, known, ["inference"]).items()}
-        errors = crew.each(
-            "trained on digits", known, lambda worker, name: {"error": learning(worker, name)}
-        )
-        speeds = _speeds(crew, known, ["inference", "training"])
-        return {name: {"learning": errors[name], "speed": speeds[name]} for name in known}
+        figures: Figures = {name: {} for name in known}
+        if "learning" in parts:
+            trained = crew.each(
+                "trained on digits", known, lambda worker, name: {"error": learning(worker, name)}
+            )
+            for name in known:
+                figures[name]["learning"] = trained[name]
+        timed = [part for part in parts if part != "learning"]
+        if timed:
+            for name, speeds in _speeds(crew, known, timed).items():
+                figures[name]["speed"] = speeds
+        return figures
 
 
 def learning(worker: Worker, name: str, *, seed: int = 0) -> float:
@@ -261,7 +269,7 @@ class _Crew:
                     found[name] = measure(worker, name)
                 except MeasurementError as error:
                     found[name] = {"failed": str(error)}
-                _say(f"{done}: {len(found)} of {len(names)}, {name}")
+                say(f"{done}: {len(found)} of {len(names)}, {name}")
 
         workers = self._workers if side_by_side else self._workers[:1]
         with concurrent.futures.ThreadPoolExecutor(len(workers)) as pool:
@@ -269,8 +277,32 @@ class _Crew:
         return found
 
 
-def _say(line: str) -> None:
-    """Reports progress where somebody looks, since asv keeps what benchmarks print to itself."""
+def say(line: str) -> None:
+    """Reports progress: where somebody looks, if asv keeps what benchmarks print to itself."""
     if path := os.environ.get("SCENAX_BENCH_PROGRESS"):
         with open(path, "a", encoding="utf-8") as file:
             file.write(line + "\n")
+    else:
+        sys.stderr.write(f"  {line}\n")
+
+
+@contextlib.contextmanager
+def told() -> Iterator[None]:
+    """Shows what is said in other processes, while the ``with`` block runs."""
+    over = threading.Event()
+
+    def show(lines: TextIO) -> None:
+        while not over.wait(0.5):
+            for line in lines:
+                sys.stderr.write(f"  {line}")
+
+    with tempfile.NamedTemporaryFile("r", encoding="utf-8") as lines:
+        os.environ["SCENAX_BENCH_PROGRESS"] = lines.name
+        thread = threading.Thread(target=show, args=(lines,))
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            del os.environ["SCENAX_BENCH_PROGRESS"]

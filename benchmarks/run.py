@@ -13,10 +13,9 @@ import platform
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from benchmarks import measuring
 
@@ -64,22 +63,16 @@ def environment(device: str, scope: str) -> dict[str, str]:
 
 def measure_working_tree(bench: str | None) -> int:
     """Measures the packages of this Python; returns asv's exit status."""
-    with tempfile.TemporaryDirectory() as home:
-        command = _Asv("working_tree.json", "working-tree", home)
-        command.run("machine", "--yes")
-        return command.run("run", "--quick", "--show-stderr", *_only(bench))
+    with asv("working_tree.json", "working-tree") as command:
+        return command("run", "--quick", "--show-stderr", *_only(bench))
 
 
 def measure_commits(commits: str, machine: str, bench: str | None) -> int:
     """Measures commits that have no results yet; returns asv's exit status."""
-    before = _written(machine)
-    with tempfile.TemporaryDirectory() as home:
-        command = _Asv("asv.conf.json", machine, home)
-        fields = [f"--{name}={value}" for name, value in machine_fields(machine).items()]
-        command.run("machine", "--yes", *fields)
+    with asv("asv.conf.json", machine) as command:
         skip = [] if bench else ["--skip-existing-commits"]
-        status = command.run("run", "--quick", "--show-stderr", *skip, *_only(bench), commits)
-    for path in _written(machine) - before:
+        status = command("run", "--quick", "--show-stderr", *skip, *_only(bench), commits)
+    for path in (RESULTS / machine).glob("*-*.json"):
         describe(path)
     return status
 
@@ -101,8 +94,10 @@ def machine_fields(machine: str) -> dict[str, str]:
 
 
 def describe(path: pathlib.Path) -> None:
-    """Adds to a file of results what it was measured with."""
+    """Adds to a file of results what it was measured with, if it does not say so yet."""
     results = json.loads(path.read_text())
+    if "versions" in results:
+        return
     lock = _git("show", f"{results['commit_hash']}:uv.lock")
     packages = {each["name"]: each["version"] for each in tomllib.loads(lock)["package"]}
     conditions = measuring.CONDITIONS[measuring.asked_device()]
@@ -121,60 +116,28 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-def _written(machine: str) -> set[pathlib.Path]:
-    """The files of results that have no description yet."""
-    paths = set((RESULTS / machine).glob("*-*.json"))
-    return {path for path in paths if '"versions"' in path.read_text()} ^ paths
-
-
 def _only(bench: str | None) -> list[str]:
     return [f"--bench={bench}"] if bench else []
 
 
-class _Asv:
-    """asv, with a home of its own: it would describe the machine in the user's."""
-
-    def __init__(self, config: str, machine: str, home: str) -> None:
-        self._options = [f"--config={FOLDER / config}", f"--machine={machine}"]
-        self._home = home
-
-    def run(self, command: str, *arguments: str) -> int:
-        """Runs one of asv's commands; returns its exit status."""
-        cache = subprocess.run(["uv", "cache", "dir"], check=True, capture_output=True, text=True)
-        progress = pathlib.Path(self._home) / "progress"
-        environment = {
-            "HOME": self._home,
-            "UV_CACHE_DIR": cache.stdout.strip(),
-            "SCENAX_BENCH_PROGRESS": str(progress),
-        }
-        with _told(progress):
-            return subprocess.run(
-                [sys.executable, "-m", "asv", command, *self._options, *arguments],
-                check=False,
-                env=os.environ | environment,
-            ).returncode
-
-
 @contextlib.contextmanager
-def _told(progress: pathlib.Path) -> Iterator[None]:
-    """Shows what benchmarks say of their progress, which asv keeps to itself, while they run."""
-    progress.touch()
-    over = threading.Event()
+def asv(config: str, machine: str) -> Iterator[Callable[..., int]]:
+    """Yields a function that runs one of asv's commands and returns its exit status.
 
-    def show() -> None:
-        with progress.open(encoding="utf-8") as lines:
-            while not over.is_set():
-                for line in lines:
-                    sys.stderr.write(f"  {line}")
-                over.wait(0.5)
+    asv gets a home of its own, since it would describe the machine in the user's.
+    """
+    cache = subprocess.run(["uv", "cache", "dir"], check=True, capture_output=True, text=True)
+    options = [f"--config={FOLDER / config}", f"--machine={machine}"]
 
-    thread = threading.Thread(target=show)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    def command(name: str, *arguments: str) -> int:
+        run = [sys.executable, "-m", "asv", name, *options, *arguments]
+        return subprocess.run(run, check=False, env=environment).returncode
+
+    with tempfile.TemporaryDirectory() as home, measuring.told():
+        environment = os.environ | {"HOME": home, "UV_CACHE_DIR": cache.stdout.strip()}
+        fields = [f"--{name}={value}" for name, value in machine_fields(machine).items()]
+        command("machine", "--yes", *fields)
+        yield command
 
 
 if __name__ == "__main__":

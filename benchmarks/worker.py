@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -259,7 +260,7 @@ def _timed(name: str, batch: int, dtype: str, part: str) -> Iterator[float]:
 
 def _some(abstract: Any) -> Any:
     """An array of the shape. Initializing would be another program to compile."""
-    if jax.dtypes.issubdtype(abstract.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(abstract.dtype, jax.dtypes.prng_key):
         return jax.device_put(jax.random.key(0), abstract.sharding)
     if not np.issubdtype(abstract.dtype, np.floating):
         return jax.device_put(np.zeros(abstract.shape, abstract.dtype), abstract.sharding)
