@@ -16,7 +16,7 @@ import pathlib
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from benchmarks import catalog, measuring, run
 from benchmarks.dashboard import data
@@ -163,10 +163,9 @@ def slower(pair: "_Pair", names: Sequence[str], *, every: bool) -> list[Finding]
     findings = []
     for model in names:
         for part in ("inference", "training"):
-            times = pair.times(model, part, every=every)
-            if times is None:
+            if not pair.compile(model, part, every=every):
                 continue
-            worse, ratio = is_slower(*times)
+            times, worse, ratio = judge(lambda count, m=model, p=part: pair.times(m, p, count))
             batch = measuring.CONDITIONS[measuring.asked_device()].batch
             base, head = (1000 * statistics.median(each) / batch for each in times)
             reason = f"{len(times[0])} pairs of runs; their median ratio is {ratio:.2f}"
@@ -175,6 +174,24 @@ def slower(pair: "_Pair", names: Sequence[str], *, every: bool) -> list[Finding]
                 findings.append(Finding(model, title, base, head, unit, worse, reason))
         pair.forget(model)
     return findings
+
+
+def judge(
+    measure: Callable[[int], tuple[Sequence[float], Sequence[float]]],
+) -> tuple[tuple[Sequence[float], Sequence[float]], bool, float]:
+    """Returns times of two programs, whether the second is slower, and the ratio of its times.
+
+    Where a first look says so, three times as many pairs decide, and the first do not count.
+
+    Args:
+      measure: returns the seconds of so many runs of both, in turns.
+    """
+    times = measure(PAIRS)
+    worse, ratio = is_slower(*times)
+    if worse:
+        times = measure(3 * PAIRS)
+        worse, ratio = is_slower(*times)
+    return times, worse, ratio
 
 
 def is_slower(base: Sequence[float], head: Sequence[float]) -> tuple[bool, float]:
@@ -223,21 +240,25 @@ class _Pair:
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             return list(pool.map(of, self._workers))
 
-    def times(self, model: str, part: str, *, every: bool) -> list[list[float]] | None:
-        """Returns seconds of runs in turns; None if there is nothing to compare."""
+    def compile(self, model: str, part: str, *, every: bool) -> bool:
+        """Returns whether there is something to time: two programs that differ, now compiled."""
         if model not in self._names:
-            return None
+            return False
         keys = self._both("speed_key", model, *self._conditions, part)
         if keys[0] == keys[1] and not every:
-            return None
+            return False
         self._both("compiling", model, *self._conditions, part)
-        times: list[list[float]] = [[], []]
-        for index in range(PAIRS):
+        return True
+
+    def times(self, model: str, part: str, count: int) -> tuple[list[float], list[float]]:
+        """Returns the seconds of so many runs of each commit's program, in turns."""
+        times: tuple[list[float], list[float]] = ([], [])
+        for index in range(count):
             # Who goes first has the colder caches: each does, every other time.
             for side in (0, 1) if index % 2 else (1, 0):
                 worker = self._workers[side]
                 times[side].append(worker.ask("turn", model, *self._conditions, part))
-        measuring.say(f"{model}: {part} timed on both commits")
+        measuring.say(f"{model}: {part} timed on both commits, {count} times in turns")
         return times
 
     def forget(self, model: str) -> None:

@@ -104,8 +104,13 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.kill()
+        self.end()
         self._process.communicate()
+
+    def end(self) -> None:
+        """Ends it, whatever it does."""
+        self._process.kill()
+        self._process.wait()
 
 
 def kept(kind: str, key: str, measure: Callable[[], Any]) -> Any:
