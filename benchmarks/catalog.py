@@ -5,6 +5,7 @@ the benchmarks are in: asv calls for parameters by their position, and an older 
 list would file figures under wrong names.
 """
 
+import fnmatch
 import functools
 import os
 import pathlib
@@ -46,8 +47,9 @@ def counted_names() -> list[str]:
 
 
 def timed_names() -> list[str]:
-    """Returns what is trained and timed."""
-    return all_names() if scope() == "all" else representatives()
+    """Returns what is trained and timed: of these, what the wildcards that were asked for match."""
+    names = all_names() if scope() == "all" else representatives()
+    return fnmatch.filter(names, os.environ.get("SCENAX_BENCH_MODELS", "*"))
 
 
 def parts() -> list[str]:

@@ -9,7 +9,6 @@ a shared machine is twice as fast at some hours as at others.
 import argparse
 import concurrent.futures
 import dataclasses
-import fnmatch
 import hashlib
 import os
 import pathlib
@@ -57,9 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", choices=measuring.CONDITIONS, default="cpu")
     parser.add_argument("--report", type=pathlib.Path, help="where to write it as Markdown")
     options = parser.parse_args(arguments)
-    os.environ |= run.environment(options.device, "compare")
+    os.environ |= run.environment(options.device, "compare", options.models)
     base, head = (commit_of(name) for name in (options.base, options.head))
-    names = fnmatch.filter(catalog.representatives(), options.models)
+    names = catalog.timed_names()
     status = _run_asv(base, head, options.device, quick=options.quick)
     figures = data.read(FOLDER / "results").machines
     (machine,) = [each for each in figures if each.name == options.device]

@@ -36,11 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--device", choices=measuring.CONDITIONS, default="cpu")
     parser.add_argument("--machine", help="the name that results are kept under; the device's")
+    parser.add_argument("--models", default="*", help="wildcards for what is trained and timed")
     parser.add_argument("--bench", help="a regular expression of the benchmarks to run")
     options = parser.parse_args(arguments)
     scoped = "quick" if options.quick else "all" if options.all else "representatives"
     bench = options.bench or (QUICK if options.quick else None)
-    os.environ |= environment(options.device, scoped)
+    os.environ |= environment(options.device, scoped, options.models)
     start = time.monotonic()
     if options.commits:
         status = measure_commits(options.commits, options.machine or options.device, bench)
@@ -50,13 +51,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return status
 
 
-def environment(device: str, scope: str) -> dict[str, str]:
+def environment(device: str, scope: str, models: str) -> dict[str, str]:
     """Returns what benchmarks read of how they are run."""
     # Where the device is not there, jax takes no other one if it is named.
     platforms = {"gpu": "cuda"}.get(device, device)
     return {
         "SCENAX_BENCH_DEVICE": device,
         "SCENAX_BENCH_SCOPE": scope,
+        "SCENAX_BENCH_MODELS": models,
         "JAX_PLATFORMS": platforms,
     }
 
@@ -70,7 +72,9 @@ def measure_working_tree(bench: str | None) -> int:
 def measure_commits(commits: str, machine: str, bench: str | None) -> int:
     """Measures commits that have no results yet; returns asv's exit status."""
     with asv("asv.conf.json", machine) as command:
-        skip = [] if bench else ["--skip-existing-commits"]
+        # Where a part is asked for, a commit's other figures say nothing of this one.
+        part = bench or os.environ["SCENAX_BENCH_MODELS"] != "*"
+        skip = [] if part else ["--skip-existing-commits"]
         status = command("run", "--quick", "--show-stderr", *skip, *_only(bench), commits)
     for path in (RESULTS / machine).glob("*-*.json"):
         describe(path)
