@@ -201,6 +201,9 @@ def checkpoints(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measures every architecture: of the working tree, or of commits that are named after --."""
     sync(session, "--all-packages", "--group=bench")
+    for device, plugin in (("gpu", "jax[cuda12]"), ("tpu", "jax[tpu]")):
+        if f"--device={device}" in session.posargs:
+            session.install(plugin)
     session.run("python", "-m", "benchmarks.run", *session.posargs)
 
 

@@ -278,6 +278,9 @@ def install(commit: str) -> str:
         environment = {k: v for k, v in os.environ.items() if k != "VIRTUAL_ENV"}
         environment["UV_PROJECT_ENVIRONMENT"] = str(folder / ".venv")
         subprocess.run(sync, check=True, cwd=folder, env=environment)
+        if plugin := os.environ["SCENAX_BENCH_PLUGIN"]:
+            add = ["uv", "pip", "install", "--quiet", f"--python={python}", plugin]
+            subprocess.run(add, check=True)
         (folder / "complete").write_text(hashlib.sha256(files).hexdigest())
     return str(python)
 

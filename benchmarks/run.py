@@ -22,6 +22,8 @@ from benchmarks import measuring
 FOLDER = pathlib.Path(__file__).parent
 RESULTS = FOLDER / "results"
 VERSIONS = ("jax", "jaxlib", "flax", "optax", "numpy")
+PLUGINS = {"gpu": "jax[cuda12]", "tpu": "jax[tpu]"}
+"""What is installed beside a commit's own lock, which has jax for CPUs."""
 QUICK = "cost|architectures|imports"
 
 
@@ -56,6 +58,7 @@ def environment(device: str, scope: str, models: str) -> dict[str, str]:
     # Where the device is not there, jax takes no other one if it is named.
     platforms = {"gpu": "cuda"}.get(device, device)
     return {
+        "SCENAX_BENCH_PLUGIN": PLUGINS.get(device, ""),
         "SCENAX_BENCH_DEVICE": device,
         "SCENAX_BENCH_SCOPE": scope,
         "SCENAX_BENCH_MODELS": models,

@@ -40,6 +40,8 @@ RATE = 1e-3
 DECAY = 0.05
 WARMUP = 12
 CLASSES = 1000
+QUICKLY = {"xla_backend_optimization_level": 1}
+"""Programs that train for seconds are not worth all of the optimizer's time."""
 
 
 def cost(name: str) -> dict[str, float]:
@@ -109,7 +111,7 @@ def learning_key(name: str, options: str, seed: int) -> str:
     """Returns a hash of all that decides what ``learning`` returns: programs and data."""
     learner = _learner(name, options, seed)
     programs = [learner[part].as_text() for part in ("init", "train", "test")]
-    return _hash(*programs, _digits_key(seed), str(seed), *_versions())
+    return _hash(*programs, str(QUICKLY), _digits_key(seed), str(seed), *_versions())
 
 
 def learning(name: str, options: str, seed: int) -> float:
@@ -120,7 +122,7 @@ def learning(name: str, options: str, seed: int) -> float:
     """
     learner = _learner(name, options, seed)
     batches, test, _ = _digits(seed)
-    train, evaluate = learner["train"].compile(), learner["test"].compile()
+    train, evaluate = (learner[part].compile(QUICKLY) for part in ("train", "test"))
     current = learner["create"]()
     for batch in batches:
         current, _ = train(current, sharding.put_batch(batch, learner["mesh"]))
