@@ -4,8 +4,6 @@ import itertools
 import math
 from collections.abc import Callable
 
-from asv.step_detect import detect_regressions, detect_steps
-
 from benchmarks.dashboard.data import Machine, Values
 from benchmarks.figures import FIGURES, Figure
 
@@ -89,6 +87,9 @@ def regressions(figure: Figure, values: Values) -> list[tuple[int, float, float]
     What is counted is worse with any growth. What is measured is first cut into levels by asv's
     step detection, and only what the newest level has not made good is told, as asv does.
     """
+    # asv looks for benchmarks in all of this folder, with a commit's packages, and is none of them.
+    from asv.step_detect import detect_regressions, detect_steps
+
     if figure.exact:
         return _growths(figure, values)
     converted = shown(figure, values)
