@@ -243,7 +243,10 @@ class _Pair:
         """Returns whether there is something to time: two programs that differ, now compiled."""
         if model not in self._names:
             return False
-        keys = self._both("speed_key", model, *self._conditions, part)
+        keys = [
+            measuring.program_key(worker, model, "speed_key", *self._conditions, part)
+            for worker in self._workers
+        ]
         if keys[0] == keys[1] and not every:
             return False
         self._both("compiling", model, *self._conditions, part)

@@ -1,14 +1,16 @@
 """Figures of many architectures, each measured once for each program that it ever was.
 
 What is measured is kept under a hash of what decides it: counts under the sources of the family,
-errors and speeds under the lowered programs, data and versions. A change that leaves a program as
-it was, as of a comment or another family, measures nothing anew. Importing this loads no jax: asv
-forks its processes from one that has imported the benchmarks.
+errors and speeds under the lowered programs, data and versions, which are looked up by the sources
+that they come from. A change that leaves a program as it was, as of a comment or another family,
+measures nothing anew. Importing this loads no jax: asv forks its processes from one that has
+imported the benchmarks.
 """
 
 import concurrent.futures
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -126,6 +128,13 @@ def kept(kind: str, key: str, measure: Callable[[], Any]) -> Any:
     return value
 
 
+def program_key(worker: Worker, name: str, request: str, *arguments: Any) -> str:
+    """Returns the hash of a program; nothing is lowered anew whose sources were seen before."""
+    told = json.dumps([worker.ask("source_key", name), request, *arguments])
+    sources = hashlib.sha256(told.encode()).hexdigest()[:32]
+    return kept("programs", sources, lambda: worker.ask(request, name, *arguments))
+
+
 Figures = dict[str, dict[str, Any]]
 """By architecture, then figure: numbers, or why there are none under ``"failed"``."""
 
@@ -191,7 +200,7 @@ def learning(worker: Worker, name: str, *, seed: int = 0) -> float:
       seed: of parameters and of the order of the data.
     """
     options = json.dumps(catalog.small_copy(name))
-    key = worker.ask("learning_key", name, options, seed)
+    key = program_key(worker, name, "learning_key", options, seed)
     return kept("learning", key, lambda: worker.ask("learning", name, options, seed))
 
 
@@ -203,7 +212,7 @@ def _speeds(crew: "_Crew", names: Sequence[str], parts: Sequence[str]) -> Figure
     def compile_new(worker: Worker, name: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for part in parts:
-            key = worker.ask("speed_key", name, *conditions, part)
+            key = program_key(worker, name, "speed_key", *conditions, part)
             keys[f"{name} {part}"] = key
             if not (KEPT / "speed" / f"{key}.json").exists():
                 found[part] = worker.ask("compiling", name, *conditions, part)

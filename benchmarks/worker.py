@@ -11,6 +11,7 @@ Started as ``python -m benchmarks.worker`` at the root, with the device to use i
 
 import functools
 import hashlib
+import importlib.metadata
 import itertools
 import json
 import os
@@ -25,8 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+import scenax.common
 import scenax.data
 import scenax.models
+import scenax.train
 from benchmarks import device, measuring
 from scenax.common import flops, tree
 from scenax.common.contracts import DatasetInfo
@@ -71,20 +74,46 @@ def cost(name: str) -> dict[str, float]:
 
 def cost_key(name: str) -> str:
     """Returns a hash of the sources that decide what an architecture costs."""
-    from scenax.models import _catalog
-
-    family = _catalog.families()[name].rpartition(".")[2]
-    models = pathlib.Path(scenax.models.__file__).parent
-    common = pathlib.Path(flops.__file__).parent
+    models, common = _folder(scenax.models), _folder(scenax.common)
     paths = [
-        models / "architectures" / f"{family}.py",
-        *sorted((models / "architectures").glob("_*.py")),
-        *sorted((models / "layers").glob("*.py")),
+        *_family(name),
         models / "weights.csv",
         common / "flops.py",
         common / "tree.py",
     ]
     return _hash(name, jax.__version__, *[path.read_bytes() for path in paths])
+
+
+def source_key(name: str) -> str:
+    """Returns a hash of all sources that could change a program of an architecture, or its data."""
+    rest = [
+        _folder(package).rglob("*.py") for package in (scenax.common, scenax.data, scenax.train)
+    ]
+    models = _folder(scenax.models)
+    parts = [models.glob(f"{part}*.py") for part in ("", "base_models/", "losses/", "metrics/")]
+    paths = [*_family(name), *sorted(itertools.chain(*rest, *parts)), pathlib.Path(__file__)]
+    return _hash(name, *[path.read_bytes() for path in paths], *sorted(_installed()), *_versions())
+
+
+def _family(name: str) -> list[pathlib.Path]:
+    """The sources of an architecture: its family's file, and what families share."""
+    from scenax.models import _catalog
+
+    models = _folder(scenax.models)
+    family = _catalog.families()[name].rpartition(".")[2]
+    return [
+        models / "architectures" / f"{family}.py",
+        *sorted((models / "architectures").glob("_*.py")),
+        *sorted((models / "layers").glob("*.py")),
+    ]
+
+
+def _folder(package: Any) -> pathlib.Path:
+    return pathlib.Path(next(iter(package.__path__)))
+
+
+def _installed() -> list[str]:
+    return [f"{each.name} {each.version}" for each in importlib.metadata.distributions()]
 
 
 @functools.lru_cache(maxsize=1)
@@ -277,8 +306,6 @@ def names() -> list[str]:
 
 def versions() -> dict[str, str]:
     """Returns the versions of what numbers depend on."""
-    import importlib.metadata
-
     wanted = ("jax", "jaxlib", "flax", "optax", "numpy")
     return {package: importlib.metadata.version(package) for package in wanted}
 
@@ -300,6 +327,7 @@ REQUESTS: Mapping[str, Callable[..., Any]] = {
     for function in (
         cost,
         cost_key,
+        source_key,
         learning_key,
         learning,
         speed_key,
