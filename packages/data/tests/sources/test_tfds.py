@@ -274,3 +274,16 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Cannot prepare 'scenax_numbers' in .*file.*--data_dir"):
         prepare("scenax_numbers", data_dir=str(tmp_path / "file"))
+
+
+def test_another_process_may_prepare_the_same_copy_meanwhile(tmp_path, monkeypatch):
+    generate = ScenaxNumbers._generate_examples
+
+    def outrun(builder, first):
+        monkeypatch.setattr(ScenaxNumbers, "_generate_examples", generate)
+        prepare("scenax_numbers", data_dir=str(tmp_path))  # As the other one does.
+        yield from generate(builder, first)
+
+    monkeypatch.setattr(ScenaxNumbers, "_generate_examples", outrun)
+    builder = prepare("scenax_numbers", data_dir=str(tmp_path))
+    assert builder.info.splits["train"].num_examples == COUNT

@@ -31,6 +31,10 @@ def prepare(name: str, *, data_dir: str | None = None) -> tfds.core.DatasetBuild
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             builder.download_and_prepare()
     except OSError as error:
+        # Another process that began a moment earlier may have come first.
+        builder = tfds.builder(name, data_dir=root, file_format="array_record")
+        if builder.is_prepared():
+            return builder
         raise OSError(
             f"Cannot prepare {name!r} in {root}: {error}. Give a folder that can be written, "
             "with --data_dir or data_dir=."
