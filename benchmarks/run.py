@@ -16,6 +16,9 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from packaging.markers import Marker
 
 from benchmarks import measuring
 
@@ -89,7 +92,8 @@ def machine_fields(machine: str) -> dict[str, str]:
     described = RESULTS / machine / "machine.json"
     if described.exists():
         fields = json.loads(described.read_text())
-        return {name: fields[name] for name in ("os", "arch", "cpu", "num_cpu", "ram")}
+        known = ("os", "arch", "cpu", "num_cpu", "ram")
+        return {name: fields[name] for name in known if name in fields}
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "os": platform.system(),
@@ -106,7 +110,7 @@ def describe(path: pathlib.Path) -> None:
     if "versions" in results:
         return
     lock = _git("show", f"{results['commit_hash']}:uv.lock")
-    packages = {each["name"]: each["version"] for each in tomllib.loads(lock)["package"]}
+    packages = locked_versions(lock, results["python"])
     conditions = measuring.CONDITIONS[measuring.asked_device()]
     results["versions"] = {name: packages[name] for name in VERSIONS if name in packages}
     results["conditions"] = {
@@ -116,6 +120,18 @@ def describe(path: pathlib.Path) -> None:
         "processor": measuring.processor(),
     }
     path.write_text(json.dumps(results))
+
+
+def locked_versions(lock: str, python: str) -> dict[str, str]:
+    """Returns the version of each package in the text of uv's lock, for a version of Python."""
+    environment = {"python_full_version": f"{python}.0", "python_version": python}
+
+    def is_for(package: dict[str, Any]) -> bool:
+        marks = package.get("resolution-markers", [])
+        return not marks or any(Marker(mark).evaluate(environment) for mark in marks)
+
+    packages = tomllib.loads(lock)["package"]
+    return {package["name"]: package["version"] for package in packages if is_for(package)}
 
 
 def _git(*arguments: str) -> str:
