@@ -179,6 +179,7 @@ def errors_and_speeds(names: Sequence[str], parts: Sequence[str] = PARTS) -> Fig
         known = crew.known(names)
         figures: Figures = {name: {} for name in known}
         if "learning" in parts:
+            crew.first("prepare")
             trained = crew.each(
                 "trained on digits", known, lambda worker, name: {"error": learning(worker, name)}
             )
@@ -254,9 +255,13 @@ class _Crew:
         for worker in self._workers:
             worker.__exit__()
 
+    def first(self, request: str) -> Any:
+        """Returns one worker's answer to a request."""
+        return self._workers[0].ask(request)
+
     def known(self, names: Iterable[str]) -> list[str]:
         """Returns those of the names that this commit has."""
-        there = set(self._workers[0].ask("names"))
+        there = set(self.first("names"))
         return [name for name in names if name in there]
 
     def each(

@@ -172,6 +172,11 @@ def _digits(seed: int) -> tuple[list[Any], list[Any], DatasetInfo]:
     return train, list(dataset.test_iter), dataset.meta_data
 
 
+def prepare() -> None:
+    """Prepares the digits: in older commits two processes cannot do so at once."""
+    _digits(0)
+
+
 @functools.cache
 def _digits_key(seed: int) -> str:
     train, test, _ = _digits(seed)
@@ -336,6 +341,7 @@ REQUESTS: Mapping[str, Callable[..., Any]] = {
         turn,
         forget,
         names,
+        prepare,
         versions,
     )
 }
