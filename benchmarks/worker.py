@@ -309,12 +309,6 @@ def names() -> list[str]:
     return list_models()
 
 
-def versions() -> dict[str, str]:
-    """Returns the versions of what numbers depend on."""
-    wanted = ("jax", "jaxlib", "flax", "optax", "numpy")
-    return {package: importlib.metadata.version(package) for package in wanted}
-
-
 def _versions() -> list[str]:
     return [jax.__version__, jax.devices()[0].device_kind, measuring.processor()]
 
@@ -342,7 +336,6 @@ REQUESTS: Mapping[str, Callable[..., Any]] = {
         forget,
         names,
         prepare,
-        versions,
     )
 }
 
