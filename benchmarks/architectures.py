@@ -3,7 +3,7 @@
 The error is of a small copy after a short training on digits, the same for every family: it says
 whether something changed, and not which architecture is best. Times are of one device, float32 in
 batches of 4 on CPUs and bfloat16 in batches of 128 elsewhere, 1,000 classes, the published image
-size, AdamW; each the fastest of at least three runs after one that is not timed, which end when the
+size, AdamW; each the fastest of at least two runs after one that is not timed, which end when the
 device is done. Compiling counts in seconds of CPU. Memory is what the compiler plans for a
 training step: arguments, results and what is between.
 """

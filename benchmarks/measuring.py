@@ -29,8 +29,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 KEPT = pathlib.Path(__file__).parent / "env" / "measured"
 WORKERS = 2
 PARTS = ("learning", "inference", "training")
-BUDGET = 3.0
-"""Seconds that a program is run for, beyond its first four runs."""
+BUDGET = 2.0
+"""Seconds that a program is run for, beyond its first three runs."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,6 +45,13 @@ def test_every_family_has_a_representative_that_can_be_made():
         assert parameters <= shapes(published, *size, channels)[1]
 
 
+def test_the_small_copy_of_a_family_can_be_made_of_each_of_its_variants(pytestconfig):
+    families, copies = _catalog.families(), _catalog.representatives()
+    for name in list(families)[:: 1 if pytestconfig.getoption("every_name") else 6]:
+        _, options = copies[families[name].rpartition(".")[2]]
+        assert shapes(create_model(name, num_classes=10, **options), 32, 32, 3)[0] == (1, 10), name
+
+
 def shapes(model, *size):
     """The shape of the logits of an image, and the number of parameters."""
     made = functools.partial(model.init_with_output, train=False)

@@ -89,7 +89,7 @@ OVERLAP: Fields = {"conv_mlp": True, "stem_type": "overlap"}
 TIERED: Fields = {"conv_mlp": True, "stem_type": "overlap_tiered"}
 V2: Fields = {"use_grn": True, "ls_init_value": 0.0}
 
-REPRESENTATIVE = ("convnext_atto", {"depths": (1, 1, 1, 1)})
+REPRESENTATIVE = ("convnext_atto", {"depths": (1, 1), "dims": (40, 80), "kernel_sizes": 7})
 VARIANTS = {
     "test_convnext2": TEST2,
     "test_convnext": TEST,

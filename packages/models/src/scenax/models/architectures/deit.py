@@ -56,7 +56,7 @@ BASE_3 = dataclasses.replace(SMALL_3, embed_dim=768, num_heads=12)
 LARGE_3 = dataclasses.replace(SMALL_3, embed_dim=1024, depth=24, num_heads=16)
 HUGE_3 = dataclasses.replace(LARGE_3, embed_dim=1280, depth=32, patch_size=14)
 
-REPRESENTATIVE = ("deit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 4})
+REPRESENTATIVE = ("deit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 2})
 VARIANTS = {
     "deit_tiny_patch16_224": TINY,
     "deit_small_patch16_224": SMALL,

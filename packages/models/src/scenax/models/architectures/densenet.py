@@ -51,7 +51,7 @@ class Size:
         return widths
 
 
-REPRESENTATIVE = ("densenet121", {"block_config": (2, 2, 2, 2)})
+REPRESENTATIVE = ("densenet121", {"block_config": (2, 2)})
 VARIANTS = {  # 1608.06993, table 1
     "densenet121": Size(32, (6, 12, 24, 16)),
     "densenetblur121d": Size(32, (6, 12, 24, 16), "deep", blur=True),

@@ -52,7 +52,10 @@ BASE = Size(768, 12, 12)
 LARGE = Size(1024, 24, 16)
 GIANT = Size(1536, 40, 24, 16 / 3, swiglu=True)
 
-REPRESENTATIVE = ("vit_small_patch14_dinov2", {"img_size": 32, "patch_size": 8, "depth": 4})
+REPRESENTATIVE = (
+    "vit_small_patch14_dinov2",
+    {"img_size": 32, "patch_size": 8, "embed_dim": 192, "depth": 2, "num_heads": 3},
+)
 VARIANTS = {
     "vit_small_patch14_dinov2": SMALL,
     "vit_base_patch14_dinov2": BASE,

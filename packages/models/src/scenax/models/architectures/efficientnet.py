@@ -182,7 +182,19 @@ RW_M: Numbers = {**RW_S, "channel_multiplier": 1.2, "depth_multiplier": (1.2,) *
 TF: Numbers = {"pad_type": "same", "bn_eps": 1e-3}
 TF_B: Numbers = {**TF, "round_limit": 0.0}
 
-REPRESENTATIVE = ("efficientnet_b0", {"depth_multiplier": 0.3})
+REPRESENTATIVE = (
+    "efficientnet_b0",
+    {
+        "stages": (
+            ("ds", 1, 3, 1, 1, 16, 0.25),
+            ("ir", 1, 3, 2, 6, 24, 0.25),
+            ("ir", 1, 5, 2, 6, 40, 0.25),
+        ),
+        "channel_multiplier": 1.0,
+        "depth_multiplier": 1.0,
+        "num_features": 160,
+    },
+)
 VARIANTS = {
     "test_efficientnet": Size(TEST, stem_size=24, num_features=256, round_limit=0.0),
     "efficientnet_b0": Size(B, **B0),

@@ -68,7 +68,7 @@ def _pool(depths: tuple[int, ...], dims: tuple[int, ...], layer_scale: float) ->
     return Size(depths, dims, paper="2111.11418", norm="group", layer_scale=layer_scale)
 
 
-REPRESENTATIVE = ("poolformer_s12", {"depths": (1, 1, 2, 1)})
+REPRESENTATIVE = ("poolformer_s12", {"depths": (1, 1, 1, 1), "dims": (32, 64, 96, 96)})
 VARIANTS = {
     "poolformer_s12": _pool((2, 2, 6, 2), S, 1e-5),  # 2111.11418, table 1
     "poolformer_s24": _pool((4, 4, 12, 4), S, 1e-5),

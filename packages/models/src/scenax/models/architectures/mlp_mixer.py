@@ -52,7 +52,10 @@ RES_36 = dataclasses.replace(RES, num_blocks=36, layer_scale=1e-6)
 RES_BIG = dataclasses.replace(RES, embed_dim=768, num_blocks=24, layer_scale=1e-6, patch_size=8)
 GMLP = Size(128, 30, "gmlp", mlp_ratio=6.0)  # 2105.08050, table 1
 
-REPRESENTATIVE = ("mixer_s16_224", {"img_size": 32, "patch_size": 8, "num_blocks": 4})
+REPRESENTATIVE = (
+    "mixer_s16_224",
+    {"img_size": 32, "patch_size": 8, "embed_dim": 192, "num_blocks": 2},
+)
 VARIANTS = {
     "mixer_s16_224": SMALL,
     "mixer_s32_224": dataclasses.replace(SMALL, patch_size=32),

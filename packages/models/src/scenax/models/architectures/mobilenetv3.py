@@ -162,7 +162,19 @@ Numbers = dict[str, Any]
 TF: Numbers = {"pad_type": "same", "bn_eps": 1e-3}
 MINIMAL: Numbers = {**TF, "act_layer": RE}
 
-REPRESENTATIVE = ("mobilenetv3_small_100", {"depth_multiplier": 0.5})
+REPRESENTATIVE = (
+    "mobilenetv3_small_100",
+    {
+        "stages": (
+            (("ds", 1, 3, 2, 1, 16, 0.25, "relu"),),
+            (("ir", 1, 3, 2, 4, 24, 0, "relu"),),
+            (("ir", 1, 5, 1, 4, 40, 0.25, "hard_swish"),),
+        ),
+        "channel_multiplier": 1.0,
+        "depth_multiplier": 1.0,
+        "num_features": 128,
+    },
+)
 VARIANTS = {
     "mobilenetv3_small_050": Size(SMALL, 1024, 0.5),
     "mobilenetv3_small_075": Size(SMALL, 1024, 0.75),

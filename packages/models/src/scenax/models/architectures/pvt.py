@@ -56,7 +56,17 @@ class Size:
                 raise ValueError(f"{heads} heads cannot share {width} channels of a stage.")
 
 
-REPRESENTATIVE = ("pvt_tiny", {"img_size": 32, "depths": (1, 1, 1, 1)})
+REPRESENTATIVE = (
+    "pvt_tiny",
+    {
+        "img_size": 32,
+        "depths": (2, 1),
+        "embed_dims": (64, 128),
+        "num_heads": (1, 2),
+        "sr_ratios": (4, 1),
+        "mlp_ratios": (4, 4),
+    },
+)
 VARIANTS = {  # 2102.12122, table 1
     "pvt_tiny": Size((2, 2, 2, 2)),
     "pvt_small": Size((3, 4, 6, 3)),

@@ -53,7 +53,16 @@ class Size:
                 raise ValueError(f"{heads} heads cannot share {width} channels of a stage.")
 
 
-REPRESENTATIVE = ("pvt_v2_b0", {"depths": (1, 1, 1, 1)})
+REPRESENTATIVE = (
+    "pvt_v2_b0",
+    {
+        "depths": (1, 1),
+        "embed_dims": (32, 64),
+        "num_heads": (1, 2),
+        "sr_ratios": (2, 1),
+        "mlp_ratios": (4, 4),
+    },
+)
 VARIANTS = {  # 2106.13797, table 1
     "pvt_v2_b0": Size((2, 2, 2, 2), (32, 64, 160, 256)),
     "pvt_v2_b1": Size((2, 2, 2, 2)),

@@ -73,7 +73,7 @@ X4 = Size(22, 24, 24.48, 2.54, 16)
 Y8 = Size(14, 56, 38.84, 2.4, 16, 0.25)
 Y80 = Size(17, 192, 76.82, 2.19, 56, 0.25)
 
-REPRESENTATIVE = ("regnety_002", {"depth": 6})
+REPRESENTATIVE = ("regnety_002", {"depth": 4, "group_size": 24})
 VARIANTS = {  # The names are multiply-adds in units of 100 million.
     "regnetx_002": Size(13, 24, 36.44, 2.49, 8),
     "regnetx_004": X4,

@@ -95,7 +95,10 @@ X64: Numbers = {"cardinality": 64, "base_width": 4}
 MIXED = ("basic", "basic", "bottleneck", "basic")
 TEST = Size(L10, MIXED, (32, 48, 48, 96), **{**D, "stem_width": 16})  # timm's, for tests
 
-REPRESENTATIVE = ("resnet18", {"layers": (1, 1, 1, 1)})
+REPRESENTATIVE = (
+    "resnet18",
+    {"layers": (1, 1, 1, 1), "channels": (32, 64, 64, 64), "stem_width": 32},
+)
 VARIANTS = {
     "test_resnet": TEST,
     "resnet10t": Size(L10, "basic", **T),

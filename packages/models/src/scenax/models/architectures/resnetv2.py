@@ -108,7 +108,7 @@ D: Numbers = {"stem_type": "deep", "avg_down": True}
 T: Numbers = {"stem_type": "tiered", "avg_down": True}
 BIT: Numbers = {"stem_type": "fixed", "norm_layer": "groupnorm", "std_conv": True}
 
-REPRESENTATIVE = ("resnetv2_18", {"layers": (1, 1, 1, 1)})
+REPRESENTATIVE = ("resnetv2_18", {"layers": (1, 1), "channels": (128, 128)})
 VARIANTS = {
     "resnetv2_18": Size(L18, **BASIC),
     "resnetv2_18d": Size(L18, **BASIC, **D),

@@ -60,7 +60,7 @@ LARGE_12 = dataclasses.replace(LARGE, window_size=12)
 
 REPRESENTATIVE = (
     "swin_tiny_patch4_window7_224",
-    {"img_size": 32, "depths": (2, 1, 1, 1), "window_size": 4},
+    {"img_size": 32, "embed_dim": 96, "depths": (2, 1), "num_heads": (3, 6), "window_size": 4},
 )
 VARIANTS = {
     "swin_tiny_patch4_window7_224": TINY,

@@ -56,7 +56,7 @@ class Size:
 
 REPRESENTATIVE = (
     "swin_mlp_tiny_c24_patch4_window8_256",
-    {"img_size": 32, "depths": (2, 1, 1, 1), "window_size": 4},
+    {"img_size": 32, "embed_dim": 48, "depths": (2, 1), "num_heads": (2, 4), "window_size": 4},
 )
 VARIANTS = {  # The names tell the channels of a head.
     "swin_mlp_tiny_c24_patch4_window8_256": Size(96, (2, 2, 6, 2), (4, 8, 16, 32)),

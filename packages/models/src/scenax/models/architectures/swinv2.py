@@ -65,7 +65,14 @@ AT_192 = (12, 12, 12, 6)  # Where images are 192 pixels wide, the last map is on
 
 REPRESENTATIVE = (
     "swinv2_tiny_window8_256",
-    {"img_size": 32, "depths": (2, 1, 1, 1), "window_size": 4},
+    {
+        "img_size": 32,
+        "embed_dim": 96,
+        "depths": (2, 1),
+        "num_heads": (3, 6),
+        "window_size": 4,
+        "pretrained_window_sizes": 0,
+    },
 )
 VARIANTS = {
     "swinv2_tiny_window8_256": TINY,

@@ -88,7 +88,7 @@ def _clip(size: Size, patch_size: int, act_layer: str = "gelu") -> Size:
     )
 
 
-REPRESENTATIVE = ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 4})
+REPRESENTATIVE = ("vit_tiny_patch16_224", {"img_size": 32, "patch_size": 8, "depth": 2})
 VARIANTS = {
     "test_vit": TEST,
     "vit_tiny_patch16_224": TINY,

@@ -89,7 +89,10 @@ SO400M_14 = _sized(SO400M, patch_size=14)
 GIANTOPT = Size(1536, 40, 16, fc_norm=False, act_layer="gelu_tanh")  # 2502.14786
 TANH: Mapping[str, Any] = {"act_layer": "gelu_tanh"}
 
-REPRESENTATIVE = ("vit_wee_patch16_reg1_gap_256", {"img_size": 32, "patch_size": 8, "depth": 4})
+REPRESENTATIVE = (
+    "vit_wee_patch16_reg1_gap_256",
+    {"img_size": 32, "patch_size": 8, "embed_dim": 192, "depth": 2, "num_heads": 3},
+)
 VARIANTS = {
     "vit_wee_patch16_reg1_gap_256": WEE,
     "vit_little_patch16_reg1_gap_256": LITTLE,

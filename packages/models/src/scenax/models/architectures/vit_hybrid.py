@@ -61,7 +61,10 @@ BASE_26 = Size(768, 12, 12, (2, 2, 2, 2))
 BASE_50 = Size(768, 12, 12, (3, 4, 9))  # The last two stages in one, as in 2010.11929.
 LARGE = Size(1024, 24, 16, (3, 4, 6, 3))
 
-REPRESENTATIVE = ("vit_tiny_r_s16_p8_224", {"img_size": 32, "patch_size": 1, "depth": 4})
+REPRESENTATIVE = (
+    "vit_tiny_r_s16_p8_224",
+    {"img_size": 32, "layers": (1,), "channels": (128,), "patch_size": 2, "depth": 2},
+)
 VARIANTS = {
     "vit_tiny_r_s16_p8_224": TINY,
     "vit_tiny_r_s16_p8_384": TINY,

@@ -51,7 +51,16 @@ class Size:
 SLIM: dict[str, Any] = {"stage_conv_chs": (64, 80, 96, 112), "stage_out_chs": (112, 256, 384, 512)}
 THIN: dict[str, Any] = {"stem_chs": (64, 64, 64), "depthwise": True}
 
-REPRESENTATIVE = ("ese_vovnet19b_slim_dw", {})
+REPRESENTATIVE = (
+    "ese_vovnet19b_slim_dw",
+    {
+        "block_per_stage": (1, 1),
+        "layer_per_block": 2,
+        "stem_chs": (32, 32, 32),
+        "stage_conv_chs": (32, 40),
+        "stage_out_chs": (64, 96),
+    },
+)
 VARIANTS = {
     "ese_vovnet19b_slim_dw": Size((1, 1, 1, 1), 3, **SLIM, **THIN),  # 1911.06667
     "ese_vovnet19b_dw": Size((1, 1, 1, 1), 3, **THIN),
