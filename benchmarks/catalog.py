@@ -27,7 +27,12 @@ def all_names() -> list[str]:
 
 def representatives() -> list[str]:
     """Returns the name that stands for each family."""
-    return [name for name, _ in _catalog()["representatives"]().values()]
+    return [name for name, _ in small_copies()]
+
+
+def small_copies() -> list[tuple[str, dict[str, Any]]]:
+    """Returns the name that stands for each family, and the options that make a small copy."""
+    return list(_catalog()["representatives"]().values())
 
 
 def small_copy(name: str) -> dict[str, Any]:

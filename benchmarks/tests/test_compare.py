@@ -95,6 +95,18 @@ def test_only_errors_beyond_a_point_are_trained_again():
     assert math.isclose(found.head - found.base, 4.0)
 
 
+def test_results_of_other_benchmarks_are_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "FOLDER", tmp_path)
+    compare.forget_other_benchmarks()
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a.json").write_text("{}")
+    compare.forget_other_benchmarks()
+    assert (tmp_path / "results" / "a.json").exists()
+    monkeypatch.setattr(compare.catalog, "small_copies", lambda: [("vit", {"depth": 3})])
+    compare.forget_other_benchmarks()
+    assert not (tmp_path / "results").exists()
+
+
 def test_a_name_that_is_no_commit_is_an_error():
     with pytest.raises(SystemExit, match="'nowhere' is no commit here"):
         compare.commit_of("nowhere")

@@ -6,7 +6,8 @@ import subprocess
 import sys
 
 import pytest
-from benchmarks import catalog, cost, measuring, worker
+from benchmarks import catalog, measuring, worker
+from benchmarks.suite import cost
 
 # timm 1.0.31: multiply-adds in billions, activations in millions, and parameters.
 PUBLISHED = {
@@ -53,7 +54,7 @@ def test_every_architecture_is_enrolled_and_none_is_imported():
     # In a process of its own, since another test may have registered a model or imported jax.
     script = """
 import sys
-from benchmarks import architectures, cost
+from benchmarks.suite import architectures, cost
 from scenax.models import list_models
 assert sorted(cost.params) == sorted(list_models())
 assert set(architectures.params) < set(cost.params)

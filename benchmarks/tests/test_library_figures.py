@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from benchmarks import checkpoints, input, matchers
+from benchmarks.suite import checkpoints, input, matchers
 
 MODULES = [checkpoints, input, matchers]
 
@@ -39,7 +39,7 @@ def test_nothing_is_loaded_before_something_is_measured():
     # asv forks its processes from one that has imported the benchmarks.
     script = """
 import sys
-from benchmarks import checkpoints, input, matchers
+from benchmarks.suite import checkpoints, input, matchers
 assert not {"jax", "flax", "tensorflow", "numpy"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -4,7 +4,8 @@ import json
 import math
 
 import pytest
-from benchmarks import architectures, cost, measuring
+from benchmarks import measuring
+from benchmarks.suite import architectures, cost
 
 
 @pytest.fixture(autouse=True)
@@ -45,11 +46,18 @@ def test_a_process_that_ends_is_told():
             worker.ask("names")
 
 
-def test_another_device_than_the_one_asked_for_is_an_error(monkeypatch, capfd):
+@pytest.mark.parametrize(
+    ("platforms", "message"), [("cpu", "runs on a cpu"), ("cuda", "finds none")]
+)
+def test_another_device_than_the_one_asked_for_is_an_error(platforms, message, monkeypatch, capfd):
     monkeypatch.setenv("SCENAX_BENCH_DEVICE", "gpu")
+    monkeypatch.setenv("JAX_PLATFORMS", platforms)
     with measuring.Worker() as worker, pytest.raises(measuring.MeasurementError, match="ended"):
         worker.ask("names")
-    assert "RuntimeError: " in capfd.readouterr().err
+    assert (
+        f"RuntimeError: The figures were to be of a gpu, and jax {message}"
+        in capfd.readouterr().err
+    )
 
 
 def test_a_short_training_is_the_same_in_every_process(worker):
