@@ -66,7 +66,6 @@ def environment(device: str, scope: str, models: str) -> dict[str, str]:
         "SCENAX_BENCH_SCOPE": scope,
         "SCENAX_BENCH_MODELS": models,
         "JAX_PLATFORMS": platforms,
-        "ASV_PYTHONPATH": str(measuring.ROOT),  # asv itself looks beside the suite only.
     }
 
 
