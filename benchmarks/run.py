@@ -76,7 +76,16 @@ def measure_working_tree(bench: str | None) -> int:
 
 
 def measure_commits(commits: str, machine: str, bench: str | None) -> int:
-    """Measures commits that have no results yet; returns asv's exit status."""
+    """Measures commits that have no results yet; returns asv's exit status.
+
+    Raises:
+      SystemExit: if results of that name are of another processor.
+    """
+    if (known := machine_fields(machine).get("cpu")) not in (None, measuring.processor()):
+        raise SystemExit(
+            f"Results of {machine!r} are of another processor, {known}, and would not compare with "
+            f"those of this one, {measuring.processor()}. Give it a name with --machine=NAME."
+        )
     with asv("asv.conf.json", machine) as command:
         # Where a part is asked for, a commit's other figures say nothing of this one.
         part = bench or os.environ["SCENAX_BENCH_MODELS"] != "*"

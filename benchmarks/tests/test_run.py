@@ -39,6 +39,14 @@ def test_a_machine_stays_what_it_was_first_described_as(results):
     assert run.machine_fields("old") == fields
 
 
+def test_results_of_another_processor_are_not_mixed_with(results, monkeypatch):
+    (results / "old").mkdir()
+    (results / "old" / "machine.json").write_text(json.dumps({"cpu": "64 x Z80"}))
+    monkeypatch.setattr(run, "asv", None)  # It would be a TypeError to get that far.
+    with pytest.raises(SystemExit, match=r"'old' are of another processor, 64 x Z80, .*--machine"):
+        run.measure_commits("HEAD^!", "old", None)
+
+
 def test_what_is_measured_is_what_was_asked_for(monkeypatch):
     everything = len(catalog.all_names())
     for scope, counted, parts in [
