@@ -32,6 +32,8 @@ DEVIATIONS = 3.0
 RATIO = 1.10
 """Of times."""
 PAIRS = 12
+ROWS = 100
+"""Of a report: a comment on GitHub holds 65,536 characters. asv's comparison has every change."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,14 +314,15 @@ def report(base: str, head: str, findings: Sequence[Finding]) -> str:
         "| | architecture | figure | base | head | change | by |",
         "|---|---|---|---|---|---|---|",
     ]
-    for each in sorted(findings, key=lambda finding: not finding.worse):
+    for each in sorted(findings, key=lambda finding: not finding.worse)[:ROWS]:
         change = f"{each.head - each.base:+.1f} points" if each.unit == "%" else _percent(each)
         lines.append(
             f"| {'worse' if each.worse else ''} | `{each.model}` | {each.title} | {each.base:.6g} "
             f"{each.unit} | {each.head:.6g} {each.unit} | {change} | {each.reason} |"
         )
     said = f"**{len(worse)} figures are worse.**" if worse else "Nothing is worse."
-    return f"{title}{said}\n\n" + "\n".join(lines) + "\n"
+    rest = f"\nAnd {len(findings) - ROWS} more.\n" if len(findings) > ROWS else ""
+    return f"{title}{said}\n\n" + "\n".join(lines) + f"\n{rest}"
 
 
 def _percent(finding: Finding) -> str:

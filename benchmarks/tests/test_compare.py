@@ -77,6 +77,15 @@ def test_nothing_changed_is_said():
     assert "Nothing that is measured has changed." in compare.report(BASE, HEAD, [])
 
 
+def test_a_report_of_a_change_in_every_architecture_is_a_comment_on_github():
+    name = "vit_gigantic_patch14_clip_quickgelu_224.its_longest_tag_in1k"
+    figures = {"cost.track_activations": {f"{name}_{i}": [275.372, 376.429] for i in range(1000)}}
+    text = compare.report(BASE, HEAD, compare.grown_counts(machine(**figures), BASE, HEAD))
+    assert "**1000 figures are worse.**" in text
+    assert text.endswith("\n\nAnd 900 more.\n")
+    assert len(text) < 65_536
+
+
 def test_only_errors_beyond_a_point_are_trained_again():
     figures = {"architectures.track_error": {"a": [5.0, 5.9], "b": [5.0, 9.0], "c": [9.0, 5.0]}}
 
