@@ -72,8 +72,9 @@ RUNS = {
         batch,
         optax.adamw(1e-3, weight_decay=0.05),
     ),
-    # In float64, parameters too, since rounding decides at a kink of ReLU or max-pooling, and batch normalization
-    # over few values makes much of it: in float32 the losses part after 8 steps, and by 1e-3.
+    # In float64, parameters too, since rounding decides at a kink of ReLU or max-pooling, and batch
+    # normalization over few values makes much of it: in float32 the losses part after 8 steps, and
+    # by 1e-3.
     "resnet": (
         lambda: ClassificationModel(
             {"architecture": "test_resnet", "args": {"dtype": "float64"}}, INFO
