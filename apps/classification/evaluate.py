@@ -93,7 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     eval_step = step.make_eval_step(run.model, run.mesh, flags.split)
     batches = run.dataset.test_iter if flags.split == "test" else run.dataset.valid_iter
-    table = Table(title=f"{flags.workdir}, step {int(run.start.state.step)}: {flags.split} split")
+    # A title would be broken to the width of the table, which is less than a path's.
+    title = f"{flags.workdir}, step {int(run.start.state.step)}: {flags.split} split"
+    console.print(title, markup=False, highlight=False, soft_wrap=True)
+    table = Table()
     table.add_column("metric")
     table.add_column("value", justify="right")
     for name, value in evaluate(eval_step, run.start.state, batches, run.mesh).items():
