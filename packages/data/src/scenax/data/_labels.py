@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from scenax.common.contracts import DatasetInfo
 from scenax.data import _drawing
@@ -328,7 +328,7 @@ class _Segments:
         for region, number in self._regions(example):
             if region.any():
                 # Where it is widest: the middle may be outside the segment.
-                depth = np.asarray(ndimage.distance_transform_edt(np.pad(region, 1)))
+                depth = np.asarray(scipy.ndimage.distance_transform_edt(np.pad(region, 1)))
                 y, x = np.unravel_index(np.argmax(depth), depth.shape)
                 height, width = segments.shape
                 place = ((x - 0.5) / width, (y - 0.5) / height)

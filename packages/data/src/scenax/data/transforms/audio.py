@@ -16,8 +16,8 @@ import functools
 from typing import Literal
 
 import numpy as np
+import scipy  # Its parts are imported when they are first used, which takes seconds.
 from jaxtyping import Float, Float32
-from scipy import fft, signal
 
 from scenax.data.examples import Example
 from scenax.data.sources import media
@@ -125,8 +125,8 @@ def log_mel_spectrogram(  # noqa: PLR0913  (all by name; each is a number of the
     weights = mel_weights(sample_rate, fft_size, mel_bins, lower_hz, upper_hz)
     frames = np.lib.stride_tricks.sliding_window_view(waveform, window)[::hop]
     # In float64: beside a loud band, float32's error would be seen in a quiet one.
-    frames = frames * signal.get_window(shape, window)
-    magnitudes = np.abs(np.asarray(fft.rfft(frames, fft_size)))
+    frames = frames * scipy.signal.get_window(shape, window)
+    magnitudes = np.abs(np.asarray(scipy.fft.rfft(frames, fft_size)))
     return np.log(magnitudes @ weights + log_offset).astype(np.float32)
 
 

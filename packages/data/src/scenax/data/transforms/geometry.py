@@ -18,9 +18,9 @@ from typing import Any, Literal
 
 import cv2
 import numpy as np
+import scipy
 from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
-from scipy import ndimage
 
 from scenax.data.examples import Example
 
@@ -184,7 +184,7 @@ def warp(
 
     def move(plane: np.ndarray, order: int, fill: float) -> np.ndarray:
         kind = np.uint8 if plane.dtype == bool else plane.dtype
-        moved = ndimage.affine_transform(
+        moved = scipy.ndimage.affine_transform(
             plane.astype(kind),
             *rows_first,  # pyright: ignore[reportArgumentType]  (the stub forgets arrays)
             order=order,

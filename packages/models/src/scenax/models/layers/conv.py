@@ -80,17 +80,20 @@ def convolve(
     elif isinstance(padding, int):
         padding = ((padding, padding),) * 2
     padded = tuple((int(before), int(after)) for before, after in padding)
-    geometry: _Geometry = (both, padded, groups)
+    return checkpoint_name(_convolve(x, kernel, (both, padded, groups)), CONVOLVED)
+
+
+@functools.partial(jax.jit, static_argnums=2)  # Blocks repeat: each shape is traced once.
+def _convolve(x: Array, kernel: Array, geometry: _Geometry) -> Array:
+    strides, padding, groups = geometry
     sides, chans = kernel.shape[:2], x.shape[-1]
-    if groups == 1 and not any(map(any, padded)) and sides in ((1, 1), both):
-        y = _on_cpu(_patches, x, kernel, geometry)
-    elif groups == chans == kernel.shape[-1] and groups > 1:
-        y = _on_cpu(_depthwise, x, kernel, geometry)
-    elif groups == 1:
-        y = _dense(x, kernel, geometry)
-    else:
-        y = _native(x, kernel, geometry)
-    return checkpoint_name(y, CONVOLVED)
+    if groups == 1 and not any(map(any, padding)) and sides in ((1, 1), strides):
+        return _on_cpu(_patches, x, kernel, geometry)
+    if groups == chans == kernel.shape[-1] and groups > 1:
+        return _on_cpu(_depthwise, x, kernel, geometry)
+    if groups == 1:
+        return _dense(x, kernel, geometry)
+    return _native(x, kernel, geometry)
 
 
 def _on_cpu(fast: Any, x: Array, kernel: Array, geometry: _Geometry) -> Array:
