@@ -1,10 +1,15 @@
 """Every chore by name: ``nox -l`` lists them. Environments come from the committed lock."""
 
+import os
 import pathlib
 import shutil
 import tempfile
 
 import nox
+
+# Images of containers often set it; sessions start hundreds of processes, each of which would
+# compile for seconds what it imports.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 nox.needs_version = ">=2025.11.12"
 nox.options.default_venv_backend = "uv"
