@@ -71,6 +71,7 @@ RUNS = {
         lambda: ClassificationModel({"architecture": "vit_tiny_patch16_224", "args": VIT}, INFO),
         batch,
         optax.adamw(1e-3, weight_decay=0.05),
+        np.float32,
     ),
     # In float64, parameters too, since rounding decides at a kink of ReLU or max-pooling, and batch
     # normalization over few values makes much of it: in float32 the losses part after 8 steps, and
@@ -81,30 +82,32 @@ RUNS = {
         ),
         batch,
         optax.sgd(0.01, momentum=0.9),
+        np.float64,
     ),
     "detector": (
         lambda: DetectionModel({"architecture": "tiny_detector"}, INFO),
         batch_of_boxes,
         optax.adamw(1e-3),
+        np.float32,
     ),
 }
+"""Of each: the model, its batches, the optimizer, and the type of parameters."""
 
 
 def train(name, *, devices=8, model=1, strategy="replicated", steps=STEPS, **options):
     """The losses of the steps, and the state after them."""
-    with jax.enable_x64(name == "resnet"):
+    with jax.enable_x64(RUNS[name][-1] == np.float64):
         return _train(name, devices, model, strategy, steps, options)
 
 
 def _train(name, devices, model, strategy, steps, options):
-    make, make_batch, optimizer = RUNS[name]
+    make, make_batch, optimizer, dtype = RUNS[name]
     network = make()
     mesh = sharding.make_mesh(jax.devices()[:devices], model=model)
     start = state.create_state(
         network, optimizer, make_batch(0), seed=0, mesh=mesh, rules=sharding.make_rules(strategy)
     )
-    if name == "resnet":
-        start = jax.tree.map(_doubled, start)
+    start = jax.tree.map(lambda x: x.astype(dtype) if x.dtype == np.float32 else x, start)
     placed = jax.tree.map(lambda x: x.sharding, start)
     update = step.make_train_step(network, optimizer, mesh, state_sharding=placed, **options)
     at, losses = start, []
@@ -114,11 +117,6 @@ def _train(name, devices, model, strategy, steps, options):
         losses.append(float(total) / float(count))
     assert jax.tree.map(lambda x: x.sharding.spec, at) == jax.tree.map(lambda x: x.spec, placed)
     return np.array(losses), at
-
-
-def _doubled(x):
-    """An array of float32 as float64, which parameters are not by themselves."""
-    return x.astype(np.float64) if x.dtype == np.float32 else x
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,6 @@ from collections.abc import Callable
 from benchmarks.dashboard.data import Machine, Values
 from benchmarks.figures import FIGURES, Figure
 
-SCORE_NOISE = 2.0
-"""Percentage points that a score of a short training moves by itself."""
-MEMORY_NOISE = 2.0
-TIME_NOISE = 10.0
-"""Percent, as the one before."""
-
 NOTES = {
     "architectures.track_error": "top-1 of a small copy after a short training on digits. It says "
     "whether something changed, and not which architecture is best."
@@ -34,15 +28,6 @@ def key_of(figure: Figure) -> str:
 def is_in_points(figure: Figure) -> bool:
     """Returns whether a change is told in points, and not in percent of what it was."""
     return figure.unit == "%"
-
-
-def noise_of(figure: Figure) -> float:
-    """Returns what a figure moves by itself, in percent, or in points."""
-    if figure.exact:
-        return 0.0
-    if is_in_points(figure):
-        return SCORE_NOISE
-    return MEMORY_NOISE if figure.unit == "MiB" else TIME_NOISE
 
 
 def shown(figure: Figure, values: Values) -> Values:
@@ -78,7 +63,7 @@ def change(figure: Figure, before: float, after: float) -> float:
 def is_worse(figure: Figure, before: float, after: float) -> bool:
     """Returns whether a shown figure became worse by more than noise."""
     growth = change(figure, before, after) if after != before else 0.0
-    return (-growth if figure.shown_higher_is_better else growth) > noise_of(figure)
+    return (-growth if figure.shown_higher_is_better else growth) > figure.noise
 
 
 def regressions(figure: Figure, values: Values) -> list[tuple[int, float, float]]:
@@ -141,7 +126,7 @@ def sparkline(values: Values, least_range: Callable[[float], float]) -> str:
 
 def least_range(figure: Figure) -> Callable[[float], float]:
     """Returns twice the noise, for the height of a sparkline."""
-    noise = 2 * noise_of(figure)
+    noise = 2 * figure.noise
     return lambda value: noise if is_in_points(figure) else abs(value) * noise / 100
 
 

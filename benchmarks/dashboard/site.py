@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.dashboard import cards, data, series
-from benchmarks.figures import FIGURES
+from benchmarks.figures import FIGURES, TIME_NOISE
 
 SOURCES = pathlib.Path(__file__).parent
 SCRIPTS = ("state", "format", "spark", "table", "points", "scatter", "history", "compare", "main")
@@ -81,7 +81,7 @@ def overview_of(results: data.Results) -> dict[str, Any]:
     families = cards.families()
     return {
         "figures": [_figure(figure) for figure in FIGURES],
-        "libraryNoise": series.TIME_NOISE,
+        "libraryNoise": TIME_NOISE,
         "models": [
             [name, families.get(name, cards.RETIRED), cards.task_of(name)] for name in models
         ],
@@ -100,7 +100,7 @@ def _figure(figure: Any) -> dict[str, Any]:
         "counted": counted,
         "points": series.is_in_points(figure),
         "higher": figure.shown_higher_is_better,
-        "noise": series.noise_of(figure),
+        "noise": figure.noise,
         "note": series.NOTES.get(figure.benchmark, ""),
     }
 
@@ -129,7 +129,7 @@ def _machine(machine: data.Machine, models: list[str], units: dict[str, str]) ->
             "rows": [
                 [name, parameters, units.get(name, "")] for name, parameters in machine.library
             ],
-            **_cells(library, base, lambda value: abs(value) * series.TIME_NOISE / 50),
+            **_cells(library, base, lambda value: abs(value) * TIME_NOISE / 50),
         },
     }
 
