@@ -4,6 +4,7 @@ XLA's fusion emitters are off: tests compile much and compute little, and withou
 a third faster.
 """
 
+import gc
 import os
 
 os.environ["XLA_FLAGS"] = (
@@ -18,11 +19,18 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
+# What is traced stays: to look through all of it, again and again, takes a tenth of the time.
+gc.set_threshold(500_000)
+
+
+def pytest_collection_finish():
+    gc.freeze()
+
 
 def pytest_addoption(parser):
     parser.addoption(
         "--every-name",
         dest="every_name",
         action="store_true",
-        help="trace every architecture at its published size, and not every sixth",
+        help="trace every architecture at its published size, and not every twelfth",
     )

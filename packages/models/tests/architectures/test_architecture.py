@@ -15,7 +15,12 @@ from scenax.models.architectures._architecture import REMAT_POLICIES
 
 SMALL = {
     "test_vit": {"img_size": 32, "patch_size": 8, "depth": 3, "drop_path_rate": 0.3},
-    "resnet18": {"layers": (1, 1, 1, 1), "drop_path_rate": 0.3},
+    "resnet18": {
+        "layers": (1, 1),
+        "block": ("basic", "bottleneck"),
+        "channels": (16, 16),
+        "drop_path_rate": 0.3,
+    },
 }
 SCANNED = {"drop_path_rate": 0.0, "scan_blocks": True}
 

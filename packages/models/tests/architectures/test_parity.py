@@ -45,10 +45,10 @@ def arrays_of(family):
 
 
 def pytest_generate_tests(metafunc):
-    """Of the names that are traced at their published size, every sixth, or each if asked for."""
+    """Of the names that are traced at their published size, every twelfth, or each if asked for."""
     if "traced_name" in metafunc.fixturenames:
         every = metafunc.config.getoption("every_name")
-        metafunc.parametrize("traced_name", list(FACTS)[:: 1 if every else 6])
+        metafunc.parametrize("traced_name", list(FACTS)[:: 1 if every else 12])
 
 
 def options_of(what):

@@ -64,6 +64,13 @@ class Size:
         if not set(self.block) <= set(EXPANSION) or self.stem_type not in STEMS:
             got = f"got {self.block} and {self.stem_type!r}"
             raise ValueError(f"Blocks are {(*EXPANSION,)} and stem types {STEMS}, {got}.")
+        lengths = tuple(map(len, (self.layers, self.block, self.channels)))
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                "layers, block and channels are of each stage; they are of "
+                f"{lengths[0]}, {lengths[1]} and {lengths[2]}. Give block='basic' or 'bottleneck' "
+                "for all stages."
+            )
         if "basic" in self.block and (self.cardinality, self.base_width) != (1, 64):
             raise ValueError("Only block='bottleneck' can have other cardinality or base_width.")
 

@@ -148,7 +148,7 @@ def _unneeded(model: Any, wanted: Mapping[str, Any], shape: Sequence[int]) -> li
 
 def _put(array: Stored, dtype: Any, sharding: jax.sharding.Sharding | None) -> jax.Array:
     if sharding is None:
-        value = jnp.asarray(np.asarray(array).astype(dtype, copy=False))
+        value = jax.device_put(np.asarray(array).astype(dtype, copy=False))
     else:
 
         def part(index: Any) -> np.ndarray:
