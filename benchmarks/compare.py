@@ -30,6 +30,7 @@ POINTS = 1.0
 DEVIATIONS = 3.0
 """Of the difference of two means of five seeds."""
 RATIO = 1 + TIME_NOISE / 100
+"""Of times."""
 PAIRS = 12
 ROWS = 100
 """Of a report: a comment on GitHub holds 65,536 characters. asv's comparison has every change."""

@@ -201,6 +201,7 @@ def test_bfloat16_computes_in_bfloat16_on_float32_parameters(family):
 @for_every(FAMILIES)
 def test_examples_do_not_see_one_another_in_evaluation(family):
     model, variables, images, output = made(family)
+    assert_close(forward(model, variables, images[2:3]), output[2:3])
     changed = forward(model, variables, images.at[0].set(7.0))
     assert_close(changed[1:], output[1:])
     assert np.abs(changed[0] - output[0]).max() > 1e-3 * np.std(output)

@@ -53,6 +53,7 @@ def test_feature_maps_need_fewer_parameters():
     ("options", "message"),
     [
         ({"block": "dense"}, r"Blocks are .*'bottleneck'.*got .*'dense'"),
+        ({"layers": (1, 1)}, r"layers, block and channels .* of 2, 4 and 4"),
         ({"stem_type": "wide"}, r"stem types .*'deep'.*got .*'wide'"),
         ({"block": "basic", "cardinality": 32}, r"Only block='bottleneck'"),
         ({"global_pool": "token"}, r"one of .*'catavgmax'.*got 'token'"),
